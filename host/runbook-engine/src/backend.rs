@@ -1,0 +1,71 @@
+//! What the engine asks of the world: one trait for all capabilities.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
+use tokio_util::sync::CancellationToken;
+
+/// The world behind the broker. Implementations hold the connections; they know nothing of grants, modes or journals.
+///
+/// A backend must end every call by `ctx.deadline`, or soon after `ctx.cancel` is cancelled, with an error that says what it
+/// was waiting for. It never guesses: `not_found` and `absent` are only said where somebody with authority said so.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Answers an observation. Changes nothing.
+    async fn look(&self, target: &Target, look: &Look, ctx: &CallContext) -> Response;
+
+    /// What a change would meet. Changes nothing.
+    async fn prior(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<Prior, CallError>;
+
+    /// Carries a change out. Refused where `ctx.read_only`.
+    async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response;
+
+    /// Ends connections, kindly.
+    async fn close(&self) {}
+}
+
+/// The circumstances of one call.
+#[derive(Clone)]
+pub struct CallContext {
+    /// When the call must be over.
+    pub deadline: Instant,
+    /// Cancelled when the run is.
+    pub cancel: CancellationToken,
+    /// Nothing may be changed: a plan or a check of convergence. Proven at the transport where there is one.
+    pub read_only: bool,
+    /// The values of the secrets, by name.
+    pub secrets: Arc<Secrets>,
+    /// Told what the call is waiting for, and how far it is.
+    pub progress: Arc<dyn Progress>,
+    /// The folder of the run's artifacts on the controller, for `copy-out`.
+    pub artifacts: PathBuf,
+    /// The granted path that lets this call pass, where it names one: the path that the call resolves to at the target
+    /// must lie at or below what this resolves to.
+    pub jail: Option<String>,
+    /// Name under which fields of Kubernetes objects are managed.
+    pub field_manager: String,
+}
+
+/// Values of secrets, by name.
+#[derive(Default)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+/// Told what a call is waiting for.
+pub trait Progress: Send + Sync {
+    /// How far the call is; `total` where it is known.
+    fn progress(&self, message: &str, done: u64, total: Option<u64>, unit: &str);
+    /// A line of output of a command that is followed.
+    fn line(&self, line: &str);
+}
+
+/// Nobody is told.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn progress(&self, _: &str, _: u64, _: Option<u64>, _: &str) {}
+    fn line(&self, _: &str) {}
+}

@@ -1,0 +1,374 @@
+//! The event stream of a run: the one vocabulary that journal, `--json`, display and reports read.
+//!
+//! The first event is [`Event::RunStarted`], the last [`Event::RunFinished`]; nothing follows it. A reader meets kinds that are
+//! newer than itself as [`Event::Unknown`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::call::{CallError, Level, Prior, Request, Response};
+
+/// Version of the event stream: `major.minor`. The minor grows with each new kind or field, the major with a change that
+/// older readers would misread.
+pub const VERSION: &str = "1.0";
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts from 1.
+    pub seq: u64,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub at: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// One instance of a step: the step, and the host that it runs for where it fans out, and the item of its `for_each`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Instance {
+    /// Id of the step; behind an include `OUTER/INNER`.
+    pub step: String,
+    /// The host, where the step has one instance for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The name of the item, where the step has a `for_each`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
+}
+
+impl std::fmt::Display for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.step)?;
+        if let Some(item) = &self.item {
+            write!(f, "[{item}]")?;
+        }
+        if let Some(host) = &self.host {
+            write!(f, " on {host}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Find the changes, make none.
+    Plan,
+    /// Carry them out.
+    Exec,
+}
+
+/// What became of a step, or of one instance of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// Its condition did not hold, or an earlier failure came first.
+    Skipped,
+    /// All was so already.
+    Unchanged,
+    /// Something was changed; in a plan: would be.
+    Changed,
+    /// In a plan: it cannot be looked at before an earlier step has run.
+    MayChange,
+    /// The run was cancelled.
+    Cancelled,
+    /// Nobody answered.
+    Unreachable,
+    /// A call was not granted.
+    Denied,
+    /// It was tried and did not work.
+    Failed,
+    /// A person is needed.
+    Stuck,
+}
+
+impl StepOutcome {
+    /// Whether the run may go on after it.
+    pub fn is_ok(self) -> bool {
+        match self {
+            Self::Skipped | Self::Unchanged | Self::Changed | Self::MayChange => true,
+            Self::Cancelled | Self::Unreachable | Self::Denied | Self::Failed | Self::Stuck => false,
+        }
+    }
+}
+
+/// A step as the first event lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSketch {
+    /// Its id.
+    pub id: String,
+    /// `plugin/action`, or the file that it includes.
+    pub uses: String,
+    /// The hosts that it is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The cluster that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Why it is there, in the runbook's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A plugin as the first event pins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginPin {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the component, lower-case hex.
+    pub sha256: String,
+}
+
+/// The counts of the last line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Steps in all.
+    pub steps: usize,
+    /// Changed, or would change.
+    pub changed: usize,
+    /// In a plan: cannot be looked at yet.
+    #[serde(default)]
+    pub may_change: usize,
+    /// Nothing to do.
+    pub unchanged: usize,
+    /// Not run.
+    pub skipped: usize,
+    /// Failed, denied, unreachable, stuck or cancelled.
+    pub failed: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// All steps went well.
+    Succeeded,
+    /// A step failed.
+    Failed,
+    /// A person is needed.
+    Stuck,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The first event.
+    RunStarted {
+        /// Name of the run, also of its folder.
+        run: String,
+        /// [`VERSION`] of the writer.
+        version: String,
+        /// Version of the program.
+        program: String,
+        /// What the run is for.
+        verb: Verb,
+        /// Name of the runbook.
+        runbook: String,
+        /// Its file.
+        file: String,
+        /// SHA-256 of the file, lower-case hex.
+        sha256: String,
+        /// All steps, in the order of the file.
+        steps: Vec<StepSketch>,
+        /// The plugins that they use.
+        plugins: Vec<PluginPin>,
+        /// The inputs; secrets by name.
+        inputs: Value,
+        /// Process id of the writer.
+        pid: u32,
+        /// Boot id of the controller.
+        boot_id: String,
+    },
+    /// An instance of a step begins.
+    StepStarted {
+        /// Which.
+        instance: Instance,
+        /// Counts from 1.
+        attempt: u32,
+    },
+    /// An observation was answered.
+    Looked {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call within the attempt, from 1.
+        call: u32,
+        /// What was asked.
+        request: Request,
+        /// What was answered, secrets replaced.
+        response: Response,
+        /// How long it took.
+        elapsed_us: u64,
+    },
+    /// A call that was not granted.
+    Denied {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What was asked.
+        request: Request,
+        /// Why not.
+        reason: String,
+    },
+    /// In a plan: a change would be made.
+    Planned {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What would be done.
+        request: Request,
+        /// What it would alter.
+        diff: Diff,
+        /// An answer before it was unknown, so it may come out otherwise.
+        perhaps: bool,
+    },
+    /// A change is about to leave the process. Durable before it does.
+    Intended {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What will be done.
+        request: Request,
+        /// What was there before.
+        prior: Prior,
+        /// What it alters.
+        diff: Diff,
+    },
+    /// A change came back.
+    Changed {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What was answered, secrets replaced.
+        response: Response,
+        /// How long it took.
+        elapsed_us: u64,
+    },
+    /// A change was found to be made already.
+    Unchanged {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What was asked.
+        request: Request,
+    },
+    /// A change waits for the end of its step, block or run.
+    Deferred {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What will be done.
+        request: Request,
+    },
+    /// The first value under a key.
+    Baseline {
+        /// By which instance.
+        instance: Instance,
+        /// The key.
+        key: String,
+        /// The value.
+        value: Value,
+    },
+    /// A message of a plugin.
+    Log {
+        /// By which instance.
+        instance: Instance,
+        /// How much it matters.
+        level: Level,
+        /// The message.
+        message: String,
+    },
+    /// How far a step is.
+    Progress {
+        /// By which instance.
+        instance: Instance,
+        /// What it is doing.
+        message: String,
+        /// How much is done.
+        done: u64,
+        /// How much there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+        /// Of what.
+        unit: String,
+    },
+    /// An attempt failed and another one follows.
+    Retrying {
+        /// Which.
+        instance: Instance,
+        /// Why.
+        error: CallError,
+        /// When.
+        after_ms: u64,
+    },
+    /// The convergence check after a change: what it would still change (nothing, if all is well).
+    Checked {
+        /// Of which instance.
+        instance: Instance,
+        /// Summaries of the changes that are left.
+        left: Vec<String>,
+    },
+    /// The post-conditions: what is wrong (nothing, if all is well).
+    Verified {
+        /// Of which instance.
+        instance: Instance,
+        /// In words.
+        wrong: Vec<String>,
+    },
+    /// A person confirmed a step, or did not.
+    Confirmed {
+        /// Which step.
+        step: String,
+        /// How: "typed", "--approve", "--yes".
+        by: String,
+        /// Whether to go on.
+        approved: bool,
+    },
+    /// An instance of a step ended.
+    StepFinished {
+        /// Which.
+        instance: Instance,
+        /// How.
+        outcome: StepOutcome,
+        /// Its outputs; null where there are none, secrets replaced.
+        outputs: Value,
+        /// Why it failed, was skipped, or cannot be looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// All attempts together.
+        elapsed_ms: u64,
+    },
+    /// The last event.
+    RunFinished {
+        /// How it ended.
+        outcome: RunOutcome,
+        /// The counts.
+        summary: Summary,
+        /// From start to end.
+        elapsed_ms: u64,
+    },
+    /// A kind that this reader does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a change alters, for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diff {
+    /// One line: "create /etc/foo (12 bytes, 0644)".
+    pub summary: String,
+    /// A unified diff, where there is text to compare. Never holds a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
