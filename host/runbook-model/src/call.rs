@@ -545,6 +545,8 @@ pub enum Undo {
     Harmless,
     /// It cannot be taken back; the consequence in words.
     Irreversible(String),
+    /// Only a person can take it back; what to do, in words. An undo ends as stuck here.
+    ByHand(String),
 }
 
 /// When a change is carried out.
@@ -960,7 +962,8 @@ pub struct FilePrior {
     /// SHA-256 of the wanted content with its secrets put in, lower-case hex; none unless a file is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_sha256: Option<String>,
-    /// Numbers of wanted owner and group there, as text, where the wanted ones are names; for comparison.
+    /// What the wanted owner and group are called there in the way that `stat` names them, under the keys `user:WANTED` and
+    /// `group:WANTED`: a number may stand for a name, and the other way round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ids: BTreeMap<String, String>,
 }

@@ -191,6 +191,10 @@ pub struct Pattern {
     /// `**` (any further arguments).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
+    /// Environment variables that the command may be given: names, perhaps ending in `*`, or `${input.NAME...}` for the keys of
+    /// a table input. Left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// An absolute path, perhaps with `${input.NAME}` at its beginning; ending in `/**`: and all that is below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,

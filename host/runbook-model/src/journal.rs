@@ -1,0 +1,271 @@
+//! The journal's lines: a record as JSON, with a checksum.
+//!
+//! A journal is read by newer programs for ever, and by older ones as far as they understand it: the version of its writer
+//! stands in the first record. A line that was cut by a crash is left out; a line in the middle that does not match its
+//! checksum is damage, and is refused with the number of the record.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::event::{Event, Record, RunOutcome, StepOutcome, VERSION};
+
+/// Name of the journal in the folder of a run.
+pub const FILE: &str = "journal.jsonl";
+
+/// Why a journal cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// A record in the middle is damaged.
+    #[error("record {seq} of the journal is damaged: {why}")]
+    Damaged {
+        /// Which, counted from 1.
+        seq: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The writer's major version is another one.
+    #[error("the journal was written in version {found}, this program reads {VERSION}")]
+    Version {
+        /// The writer's version.
+        found: String,
+    },
+    /// An event came where it cannot.
+    #[error("record {seq} of the journal cannot follow: {why}")]
+    Illegal {
+        /// Which.
+        seq: u64,
+        /// Why not.
+        why: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    /// The first 8 bytes of the SHA-256 of the record's text, as hex.
+    sum: String,
+    #[serde(borrow)]
+    record: &'a serde_json::value::RawValue,
+}
+
+/// A record as a line of the journal, its newline included.
+pub fn encode(record: &Record) -> String {
+    let text = serde_json::to_string(record).unwrap_or_else(|_| "null".to_owned());
+    format!("{{\"sum\":\"{}\",\"record\":{text}}}\n", checksum(&text))
+}
+
+fn checksum(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+/// Reads a journal.
+///
+/// # Errors
+///
+/// Damage in the middle, another major version, or events in an order that cannot be. A torn tail is no error.
+pub fn decode(text: &str) -> Result<Vec<Record>, ReadError> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut state = State::default();
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let seq = records.len() as u64 + 1;
+        let last = lines.peek().is_none();
+        let record = match decode_line(line) {
+            Ok(record) => record,
+            Err(_) if last => break,
+            Err(why) => return Err(ReadError::Damaged { seq, why }),
+        };
+        if record.seq != seq {
+            return Err(ReadError::Damaged { seq, why: format!("it says that it is record {}", record.seq) });
+        }
+        if let Event::RunStarted { version, .. } = &record.event {
+            let major = |version: &str| version.split('.').next().map(str::to_owned);
+            if major(version) != major(VERSION) {
+                return Err(ReadError::Version { found: version.clone() });
+            }
+        }
+        state = state.next(&record.event).map_err(|why| ReadError::Illegal { seq, why })?;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn decode_line(line: &str) -> Result<Record, String> {
+    if !line.ends_with('\n') {
+        return Err("it is cut".to_owned());
+    }
+    let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    if checksum(line.record.get()) != line.sum {
+        return Err("its checksum does not match".to_owned());
+    }
+    serde_json::from_str(line.record.get()).map_err(|error| error.to_string())
+}
+
+/// Where a run is, as its events tell. Live run and recovery share this one function.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    started: bool,
+    finished: Option<RunOutcome>,
+    open: std::collections::BTreeMap<String, OpenStep>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OpenStep {
+    /// The change that left the process and has not come back.
+    in_flight: std::collections::BTreeSet<u32>,
+}
+
+impl State {
+    /// How the run ended; none: it has not, or nobody lived to write it.
+    pub fn finished(&self) -> Option<RunOutcome> {
+        self.finished
+    }
+
+    /// The steps that were begun and not ended, by their names.
+    pub fn open(&self) -> impl Iterator<Item = &str> {
+        self.open.keys().map(String::as_str)
+    }
+
+    /// The steps with a change in doubt: it left the process, and its result is not known.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
+        self.open.iter().filter(|(_, step)| !step.in_flight.is_empty()).map(|(name, _)| name.as_str())
+    }
+
+    /// The state after an event.
+    ///
+    /// # Errors
+    ///
+    /// Why the event cannot follow.
+    pub fn next(mut self, event: &Event) -> Result<Self, String> {
+        if self.finished.is_some() {
+            return Err("the run has ended".to_owned());
+        }
+        match event {
+            Event::RunStarted { .. } if self.started => return Err("the run has begun already".to_owned()),
+            Event::RunStarted { .. } => self.started = true,
+            Event::Unknown => {}
+            _ if !self.started => return Err("the run has not begun".to_owned()),
+            Event::StepStarted { instance, .. } => {
+                self.open.insert(instance.to_string(), OpenStep::default());
+            }
+            Event::Intended { instance, call, .. } => {
+                let step = self.open_step(instance)?;
+                if !step.in_flight.insert(*call) {
+                    return Err(format!("call {call} of {instance} is in flight already"));
+                }
+            }
+            Event::Changed { instance, call, .. } => {
+                let step = self.open_step(instance)?;
+                if !step.in_flight.remove(call) {
+                    return Err(format!("call {call} of {instance} was not in flight"));
+                }
+            }
+            Event::StepFinished { instance, outcome, .. } => {
+                let open = self.open.remove(&instance.to_string());
+                if open.is_none() && !matches!(outcome, StepOutcome::Skipped | StepOutcome::MayChange | StepOutcome::Failed | StepOutcome::Cancelled)
+                {
+                    return Err(format!("{instance} was not begun"));
+                }
+            }
+            Event::Looked { instance, .. }
+            | Event::Denied { instance, .. }
+            | Event::Planned { instance, .. }
+            | Event::Unchanged { instance, .. }
+            | Event::Deferred { instance, .. }
+            | Event::Baseline { instance, .. }
+            | Event::Checked { instance, .. }
+            | Event::Verified { instance, .. }
+            | Event::Retrying { instance, .. } => {
+                self.open_step(instance)?;
+            }
+            Event::Log { .. } | Event::Progress { .. } | Event::Confirmed { .. } => {}
+            Event::RunFinished { outcome, .. } => self.finished = Some(*outcome),
+        }
+        Ok(self)
+    }
+
+    fn open_step(&mut self, instance: &crate::event::Instance) -> Result<&mut OpenStep, String> {
+        self.open.get_mut(&instance.to_string()).ok_or_else(|| format!("{instance} is not at work"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Instance, Summary, Verb};
+
+    fn started() -> Event {
+        Event::RunStarted {
+            run: "r".into(),
+            version: VERSION.into(),
+            program: "0.1.0".into(),
+            verb: Verb::Exec,
+            runbook: "x".into(),
+            file: "x.toml".into(),
+            sha256: String::new(),
+            steps: Vec::new(),
+            plugins: Vec::new(),
+            inputs: serde_json::json!({}),
+            pid: 1,
+            boot_id: String::new(),
+        }
+    }
+
+    fn journal() -> String {
+        let instance = Instance { step: "a".into(), host: None, item: None };
+        let events = [
+            started(),
+            Event::StepStarted { instance: instance.clone(), attempt: 1 },
+            Event::StepFinished {
+                instance,
+                outcome: StepOutcome::Unchanged,
+                outputs: serde_json::Value::Null,
+                reason: None,
+                elapsed_ms: 1,
+            },
+            Event::RunFinished { outcome: RunOutcome::Succeeded, summary: Summary::default(), elapsed_ms: 2 },
+        ];
+        events
+            .into_iter()
+            .enumerate()
+            .map(|(i, event)| encode(&Record { seq: i as u64 + 1, at: 0, event }))
+            .collect()
+    }
+
+    #[test]
+    fn every_cut_is_a_torn_tail() {
+        let text = journal();
+        let all = decode(&text).expect("whole").len();
+        for cut in 0..text.len() {
+            let records = decode(&text[..cut]).expect("a cut is no damage");
+            assert!(records.len() < all || cut == text.len());
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_refused_with_its_number() {
+        let text = journal().replacen("\"attempt\":1", "\"attempt\":2", 1);
+        assert!(matches!(decode(&text), Err(ReadError::Damaged { seq: 2, .. })));
+    }
+
+    #[test]
+    fn a_newer_minor_is_read_and_another_major_refused() {
+        let newer = "{\"seq\":2,\"at\":0,\"event\":{\"kind\":\"from_the_future\",\"x\":1}}";
+        let mut text = journal().split_inclusive('\n').next().expect("a line").to_owned();
+        text.push_str(&format!("{{\"sum\":\"{}\",\"record\":{newer}}}\n", checksum(newer)));
+        let records = decode(&text).expect("tolerated");
+        assert_eq!(records[1].event, Event::Unknown);
+
+        let first = encode(&Record { seq: 1, at: 0, event: started() });
+        let record = first.replace("\"version\":\"1.0\"", "\"version\":\"2.0\"");
+        let record = record.split_once("\"record\":").expect("a record").1.trim_end().strip_suffix('}').expect("end");
+        let text = format!("{{\"sum\":\"{}\",\"record\":{record}}}\n", checksum(record));
+        assert_eq!(decode(&text), Err(ReadError::Version { found: "2.0".into() }));
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let mut text = journal();
+        text.push_str(&encode(&Record { seq: 5, at: 0, event: Event::Unknown }));
+        assert!(matches!(decode(&text), Err(ReadError::Illegal { seq: 5, .. })));
+    }
+}
