@@ -1,1 +1,29 @@
-fn main() {}
+//! The `runbook` command.
+
+mod args;
+mod commands;
+mod display;
+mod error;
+mod runs_dir;
+mod session;
+mod standard;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return error::report(&error::CliError::internal(error)),
+    };
+    let result = runtime.block_on(commands::run(args));
+    // Nothing that still waits for a dead host may keep the terminal.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => error::report(&error),
+    }
+}

@@ -61,6 +61,13 @@ impl Journal {
         self.queue.send(Append { event, durable, done }).map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
+
+    /// Appends an event that nobody waits for: progress.
+    pub fn tell(&self, event: Event) {
+        let (done, _) = oneshot::channel();
+        // The writer is gone only when the run is over.
+        let _ = self.queue.send(Append { event, durable: false, done });
+    }
 }
 
 struct Writer {
@@ -100,7 +107,11 @@ impl Writer {
         match serde_json::to_value(&record) {
             Ok(value) => {
                 let clean = self.redactor.json(value.clone());
-                if clean == value { record } else { serde_json::from_value(clean).unwrap_or(Record { event: Event::Unknown, ..record }) }
+                if clean == value {
+                    record
+                } else {
+                    serde_json::from_value(clean).unwrap_or(Record { event: Event::Unknown, ..record })
+                }
             }
             Err(_) => Record { event: Event::Unknown, ..record },
         }

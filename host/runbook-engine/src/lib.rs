@@ -1,4 +1,9 @@
 //! Drives a plan: the run, its attempts, the broker that every call passes. Knows traits, not wasmtime, SSH or Kubernetes.
 
+mod attempt;
 pub mod backend;
+pub mod broker;
+pub mod journal;
 pub mod plugin;
+pub mod run;
+pub mod scope;

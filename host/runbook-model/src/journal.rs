@@ -4,10 +4,12 @@
 //! stands in the first record. A line that was cut by a crash is left out; a line in the middle that does not match its
 //! checksum is damage, and is refused with the number of the record.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::event::{Event, Record, RunOutcome, StepOutcome, VERSION};
+use crate::event::{Event, Instance, Record, RunOutcome, VERSION};
 
 /// Name of the journal in the folder of a run.
 pub const FILE: &str = "journal.jsonl";
@@ -105,13 +107,12 @@ fn decode_line(line: &str) -> Result<Record, String> {
 pub struct State {
     started: bool,
     finished: Option<RunOutcome>,
-    open: std::collections::BTreeMap<String, OpenStep>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct OpenStep {
-    /// The change that left the process and has not come back.
-    in_flight: std::collections::BTreeSet<u32>,
+    /// The steps at work.
+    open: BTreeSet<Instance>,
+    /// Changes that left the process and have not come back.
+    in_flight: BTreeSet<(Instance, u32)>,
+    /// Changes that wait for their timing; they may outlive their step.
+    deferred: BTreeSet<(Instance, u32)>,
 }
 
 impl State {
@@ -120,14 +121,14 @@ impl State {
         self.finished
     }
 
-    /// The steps that were begun and not ended, by their names.
-    pub fn open(&self) -> impl Iterator<Item = &str> {
-        self.open.keys().map(String::as_str)
+    /// The steps that were begun and not ended.
+    pub fn open(&self) -> impl Iterator<Item = &Instance> {
+        self.open.iter()
     }
 
-    /// The steps with a change in doubt: it left the process, and its result is not known.
-    pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        self.open.iter().filter(|(_, step)| !step.in_flight.is_empty()).map(|(name, _)| name.as_str())
+    /// The changes in doubt: each left the process, and its result is not known.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &(Instance, u32)> {
+        self.in_flight.iter()
     }
 
     /// The state after an event.
@@ -145,37 +146,35 @@ impl State {
             Event::Unknown => {}
             _ if !self.started => return Err("the run has not begun".to_owned()),
             Event::StepStarted { instance, .. } => {
-                self.open.insert(instance.to_string(), OpenStep::default());
+                self.open.insert(instance.clone());
+            }
+            Event::Deferred { instance, call, .. } => {
+                self.at_work(instance, None)?;
+                self.deferred.insert((instance.clone(), *call));
             }
             Event::Intended { instance, call, .. } => {
-                let step = self.open_step(instance)?;
-                if !step.in_flight.insert(*call) {
+                self.at_work(instance, Some(*call))?;
+                if !self.in_flight.insert((instance.clone(), *call)) {
                     return Err(format!("call {call} of {instance} is in flight already"));
                 }
             }
             Event::Changed { instance, call, .. } => {
-                let step = self.open_step(instance)?;
-                if !step.in_flight.remove(call) {
+                if !self.in_flight.remove(&(instance.clone(), *call)) {
                     return Err(format!("call {call} of {instance} was not in flight"));
                 }
+                self.deferred.remove(&(instance.clone(), *call));
             }
-            Event::StepFinished { instance, outcome, .. } => {
-                let open = self.open.remove(&instance.to_string());
-                if open.is_none() && !matches!(outcome, StepOutcome::Skipped | StepOutcome::MayChange | StepOutcome::Failed | StepOutcome::Cancelled)
-                {
-                    return Err(format!("{instance} was not begun"));
-                }
-            }
-            Event::Looked { instance, .. }
-            | Event::Denied { instance, .. }
-            | Event::Planned { instance, .. }
-            | Event::Unchanged { instance, .. }
-            | Event::Deferred { instance, .. }
-            | Event::Baseline { instance, .. }
+            Event::Looked { instance, call, .. }
+            | Event::Unchanged { instance, call, .. }
+            | Event::Planned { instance, call, .. }
+            | Event::Denied { instance, call, .. } => self.at_work(instance, Some(*call))?,
+            Event::Baseline { instance, .. }
             | Event::Checked { instance, .. }
             | Event::Verified { instance, .. }
-            | Event::Retrying { instance, .. } => {
-                self.open_step(instance)?;
+            | Event::Retrying { instance, .. } => self.at_work(instance, None)?,
+            // A step that is not begun (skipped, not to be looked at yet) is ended all the same, so that all are accounted for.
+            Event::StepFinished { instance, .. } => {
+                self.open.remove(instance);
             }
             Event::Log { .. } | Event::Progress { .. } | Event::Confirmed { .. } => {}
             Event::RunFinished { outcome, .. } => self.finished = Some(*outcome),
@@ -183,15 +182,16 @@ impl State {
         Ok(self)
     }
 
-    fn open_step(&mut self, instance: &crate::event::Instance) -> Result<&mut OpenStep, String> {
-        self.open.get_mut(&instance.to_string()).ok_or_else(|| format!("{instance} is not at work"))
+    fn at_work(&self, instance: &Instance, call: Option<u32>) -> Result<(), String> {
+        let deferred = call.is_some_and(|call| self.deferred.contains(&(instance.clone(), call)));
+        if deferred || self.open.contains(instance) { Ok(()) } else { Err(format!("{instance} is not at work")) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Instance, Summary, Verb};
+    use crate::event::{StepOutcome, Summary, Verb};
 
     fn started() -> Event {
         Event::RunStarted {

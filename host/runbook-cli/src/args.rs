@@ -1,0 +1,190 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+/// Executes disaster-recovery runbooks: TOML files whose steps bring hosts and clusters to a wanted state.
+#[derive(Debug, Parser)]
+#[command(
+    name = "runbook",
+    version,
+    max_term_width = 100,
+    after_help = "A first evening with it:
+  runbook validate dr.toml      every mistake in the file, before anything is touched
+  runbook plan dr.toml          what it would change, without changing anything
+  runbook exec dr.toml          do it; a second time it finds nothing to do
+  runbook show                  what the last run did
+
+Exit codes: 0 success, 1 a step failed, 2 usage, 3 runbook or input invalid, 4 plugin or grant refused before
+anything ran, 5 stuck: a person is needed, 6 cancelled, 7 internal error; `plan --detailed-exitcode`: 10 when
+there are changes."
+)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Carry a runbook out
+    ///
+    /// Each step looks at its targets and changes only what differs; afterwards a second look checks that nothing is left to do.
+    /// What was done is kept in a journal (`runbook runs`, `runbook show`).
+    #[command(after_help = "Examples:
+  runbook exec dr.toml
+  runbook exec dr.toml --var primary_ip=192.168.1.12 --only registry,home_apps
+  runbook exec dr.toml --from storage --approve storage
+  runbook exec dr.toml --yes --json | jq .event.kind")]
+    Exec(Exec),
+    /// Show what a run would change, without changing anything
+    ///
+    /// The steps look at the real targets. What a step would see only after an earlier one has run is shown as
+    /// \"may change: cannot be looked at before ...\".
+    #[command(after_help = "Examples:
+  runbook plan dr.toml
+  runbook plan dr.toml --only registry --detailed-exitcode")]
+    Plan(Plan),
+    /// Report every mistake in a runbook, without touching anything
+    #[command(after_help = "Examples:
+  runbook validate dr.toml
+  runbook validate --json dr.toml | jq -r .message")]
+    Validate(Validate),
+    /// Print the JSON Schema of the language, the plugins' inputs included, for editors
+    #[command(after_help = "Example, for an editor that reads `#:schema` comments in TOML:
+  runbook schema > ~/.config/runbook.schema.json
+  and as the first line of a runbook:  #:schema ~/.config/runbook.schema.json")]
+    Schema(Schema),
+    /// List the runs that were made from this machine
+    Runs(Runs),
+    /// Show what a run did: steps, changes with their differences, and why it ended
+    #[command(after_help = "Examples:
+  runbook show            the last run
+  runbook show 20261121   the last run whose name begins so")]
+    Show(Show),
+    /// Look into plugins
+    #[command(subcommand)]
+    Plugin(Plugin),
+}
+
+/// What a runbook needs to be told.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Inputs {
+    /// The runbook
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Give an input its value
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) vars: Vec<(String, String)>,
+    /// Only these steps
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Not before this step
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// Print the event stream on stdout as JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `runbook exec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Say yes to every question
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Say yes to the questions of this step; with VALUE, what it wants to be typed
+    #[arg(long, value_name = "STEP[=VALUE]", action = ArgAction::Append)]
+    pub(crate) approve: Vec<String>,
+}
+
+/// `runbook plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Exit with 10 when there are changes
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+}
+
+/// `runbook validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Validate {
+    /// The runbooks
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print each mistake on stdout as a JSON line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `runbook schema`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schema {
+    /// With the plugins that this runbook brings
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `runbook runs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Runs {
+    /// Print each run on stdout as a JSON line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `runbook show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The run, or the beginning of its name; the last one where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Print the journal's records on stdout as JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `runbook plugin`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Show what a plugin can do, its inputs and outputs, and what it asks for and why, without running it
+    #[command(after_help = "Examples:
+  runbook plugin inspect core
+  runbook plugin inspect core/file
+  runbook plugin inspect ./mine.wasm")]
+    Inspect(Inspect),
+}
+
+/// `runbook plugin inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// A plugin of the program, one of its actions, or the path of a component; all plugins of the program where left out
+    #[arg(value_name = "PLUGIN")]
+    pub(crate) plugin: Option<String>,
+    /// Print the manifest on stdout as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must look like NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

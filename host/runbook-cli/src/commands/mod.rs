@@ -1,0 +1,23 @@
+//! One file for each command.
+
+mod exec;
+mod plugin;
+mod runs;
+mod schema;
+mod validate;
+
+use crate::args::{Args, Command};
+use crate::error::CliError;
+
+/// Runs a command; gives the exit code.
+pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
+    match args.command {
+        Command::Exec(args) => exec::exec(args).await,
+        Command::Plan(args) => exec::plan(args).await,
+        Command::Validate(args) => validate::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Runs(args) => runs::list(&args),
+        Command::Show(args) => runs::show(&args),
+        Command::Plugin(command) => plugin::run(command),
+    }
+}

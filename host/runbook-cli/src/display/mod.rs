@@ -1,0 +1,31 @@
+//! What a person sees of a run: readers of the one event stream.
+
+mod json;
+mod line;
+mod live;
+mod page;
+mod style;
+mod words;
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use runbook_engine::journal::Watcher;
+
+pub(crate) use json::Json;
+pub(crate) use line::Lines;
+pub(crate) use live::Live;
+pub(crate) use page::{Page, Pages};
+pub(crate) use style::Styles;
+pub(crate) use words::{ago, elapsed};
+
+/// The display that fits: JSON lines where asked for, a live one on a terminal, plain lines elsewhere.
+pub(crate) fn progress(json: bool) -> Arc<dyn Watcher> {
+    if json {
+        Arc::new(Json)
+    } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb") {
+        Arc::new(Live::new())
+    } else {
+        Arc::new(Lines::default())
+    }
+}

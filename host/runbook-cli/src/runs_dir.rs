@@ -1,0 +1,83 @@
+//! Where runs are kept on the controller: one folder each, for the user alone.
+
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+use runbook_model::event::Record;
+use runbook_model::journal;
+
+use crate::error::CliError;
+
+fn project() -> Result<ProjectDirs, CliError> {
+    ProjectDirs::from("", "", "runbook")
+        .ok_or_else(|| CliError::internal("there is no home directory").hint("set HOME"))
+}
+
+/// The folder of all runs.
+pub(crate) fn root() -> Result<PathBuf, CliError> {
+    let project = project()?;
+    Ok(project.state_dir().unwrap_or_else(|| project.data_dir()).join("runs"))
+}
+
+/// The folder of compiled plugins.
+pub(crate) fn cache() -> Result<PathBuf, CliError> {
+    Ok(project()?.cache_dir().join("components"))
+}
+
+/// A name for a new run, which sorts by time: `20261121-014502-homelab-dr-k3fa`.
+pub(crate) fn new_name(runbook: &str) -> String {
+    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let slug: String =
+        runbook.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(32).collect();
+    let tail = rand::random::<u32>() & 0xffff;
+    format!("{time}-{}-{tail:04x}", slug.trim_matches('-'))
+}
+
+/// Names of all runs, the newest first.
+pub(crate) fn names() -> Result<Vec<String>, CliError> {
+    let root = root()?;
+    let entries = match std::fs::read_dir(&root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(CliError::internal(format!("{}: {error}", root.display()))),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join(journal::FILE).is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+/// The run whose name begins so; the newest where nothing is said.
+pub(crate) fn find(beginning: Option<&str>) -> Result<String, CliError> {
+    let names = names()?;
+    let Some(beginning) = beginning else {
+        return names.into_iter().next().ok_or_else(|| {
+            CliError::usage("nothing was run from this machine yet").hint("runbook exec FILE makes a first run")
+        });
+    };
+    let mut found = names.iter().filter(|name| name.starts_with(beginning));
+    match (found.next(), found.next()) {
+        (Some(name), None) => Ok(name.clone()),
+        (Some(_), Some(_)) if names.iter().any(|name| name == beginning) => Ok(beginning.to_owned()),
+        (Some(a), Some(b)) => Err(CliError::usage(format!("several runs begin with {beginning:?}: {a}, {b}, ..."))),
+        (None, _) => Err(CliError::usage(format!("no run begins with {beginning:?}")).hint("runbook runs lists them")),
+    }
+}
+
+/// The records of a run.
+pub(crate) fn read(name: &str) -> Result<Vec<Record>, CliError> {
+    let path = root()?.join(name).join(journal::FILE);
+    let text = read_text(&path)?;
+    journal::decode(&text).map_err(|error| CliError::invalid(format!("{}: {error}", path.display())))
+}
+
+fn read_text(path: &Path) -> Result<String, CliError> {
+    // A torn tail may end in the middle of a character.
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => Err(CliError::invalid(format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,302 @@
+//! One instance of a step: attempts, the check of convergence, the post-conditions.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use runbook_model::call::{CallError, Target};
+use runbook_model::event::{Event, Instance, StepOutcome};
+use runbook_model::grant::{Grants, Terms};
+use runbook_model::manifest::Action;
+use runbook_model::overlay::Overlay;
+use runbook_model::plan::{OnUnreachable, Step};
+use serde_json::Value;
+
+use crate::broker::{self, Broker, Deferred, Mode, Setup, Shared, lock};
+use crate::plugin::{PluginCall, PluginError, Plugins};
+
+/// How long a step may take where it does not say: nothing hangs for ever, and a restore of a night still fits.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Between two looks at a host that does not answer, where the step waits for it.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// One instance of a step, with everything that is known before it runs.
+pub(crate) struct Task<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) plugins: &'a Arc<dyn Plugins>,
+    pub(crate) step: &'a Step,
+    pub(crate) plugin: &'a str,
+    pub(crate) action: &'a Action,
+    pub(crate) standard: bool,
+    pub(crate) instance: Instance,
+    pub(crate) roles: Vec<(String, Vec<String>)>,
+    pub(crate) inputs: Value,
+    pub(crate) computed: std::collections::BTreeSet<String>,
+}
+
+/// How an instance ended.
+pub(crate) struct Finished {
+    pub(crate) outcome: StepOutcome,
+    pub(crate) outputs: Outputs,
+    pub(crate) reason: Option<String>,
+    /// What waits for the end of the block or run.
+    pub(crate) later: Vec<(Arc<Broker>, Deferred)>,
+}
+
+/// What later steps may know of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outputs {
+    /// These.
+    Known(Value),
+    /// Not before it ran.
+    Unknown,
+    /// It was skipped, or failed.
+    None,
+}
+
+impl Finished {
+    pub(crate) fn without_outputs(outcome: StepOutcome, reason: impl Into<String>) -> Self {
+        let outputs = if outcome == StepOutcome::MayChange { Outputs::Unknown } else { Outputs::None };
+        Self { outcome, outputs, reason: Some(reason.into()), later: Vec::new() }
+    }
+}
+
+impl Task<'_> {
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        broker::targets(&self.roles, self.step.cluster.as_deref())
+            .into_iter()
+            .filter(|target| *target != Target::Controller)
+            .collect()
+    }
+
+    fn broker(&self, mode: Mode, deadline: Instant) -> Arc<Broker> {
+        let targets = broker::targets(&self.roles, self.step.cluster.as_deref());
+        let grants = Grants::new(Terms {
+            targets: &targets,
+            action: self.action,
+            inputs: &self.inputs,
+            computed: &self.computed,
+            allow: &self.step.allow,
+            standard: self.standard,
+        });
+        Broker::new(Setup {
+            shared: Arc::clone(self.shared),
+            instance: self.instance.clone(),
+            grants,
+            roles: self.roles.clone(),
+            cluster: self.step.cluster.clone(),
+            mode,
+            deadline,
+        })
+    }
+
+    fn call(&self, road: &Arc<Broker>, deadline: Instant) -> PluginCall {
+        PluginCall {
+            plugin: self.plugin.to_owned(),
+            action: self.action.name.clone(),
+            inputs: self.inputs.clone(),
+            road: Arc::clone(road) as Arc<dyn crate::plugin::Road>,
+            deadline,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.step.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
+    }
+
+    /// Finds the changes, makes none.
+    pub(crate) async fn plan(&self, overlay: &Arc<Mutex<Overlay>>) -> Finished {
+        let before = lock(overlay).clone();
+        let finished = self.look_ahead(Mode::Plan(Arc::clone(overlay)), &before).await;
+        if finished.outcome == StepOutcome::MayChange {
+            // Nobody knows what it will do: what it may alter is unknown until then.
+            let mut overlay = lock(overlay);
+            for target in self.targets() {
+                overlay.cover(&target, &self.instance.step);
+            }
+        }
+        finished
+    }
+
+    /// Whether the step would change something now, for the question to a person. Leaves no trace.
+    pub(crate) async fn is_due(&self) -> Finished {
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        self.look_ahead(Mode::Check(overlay), &Overlay::default()).await
+    }
+
+    async fn look_ahead(&self, mode: Mode, before: &Overlay) -> Finished {
+        let deadline = Instant::now() + self.timeout();
+        let road = self.broker(mode, deadline);
+        let result = self.plugins.converge(self.call(&road, deadline)).await;
+        let result = match result {
+            Ok(outputs) => road.finish().await.map(|_| outputs).map_err(PluginError::Call),
+            Err(error) => Err(error),
+        };
+        let tally = road.tally();
+        let pending = || self.targets().iter().find_map(|target| before.pending(target).map(str::to_owned));
+        let would_change = !tally.planned.is_empty();
+        match result {
+            Ok(outputs) => {
+                let known = !tally.perhaps && !tally.planned.iter().any(|planned| planned.process);
+                Finished {
+                    outcome: if would_change { StepOutcome::Changed } else { StepOutcome::Unchanged },
+                    outputs: if known { Outputs::Known(outputs) } else { Outputs::Unknown },
+                    reason: None,
+                    later: Vec::new(),
+                }
+            }
+            Err(PluginError::Call(CallError::Unknown(reason))) => {
+                let outcome = if would_change { StepOutcome::Changed } else { StepOutcome::MayChange };
+                Finished { outcome, outputs: Outputs::Unknown, reason: Some(reason), later: Vec::new() }
+            }
+            Err(error) => match (&error, pending()) {
+                // What fails on a target that is not ready yet, may be well when its time has come.
+                (PluginError::Call(call), Some(step)) if !matches!(call, CallError::Denied(_)) => {
+                    Finished::without_outputs(
+                        StepOutcome::MayChange,
+                        format!("cannot be looked at before {step} ({error})"),
+                    )
+                }
+                _ => self.failed(error, &tally.denied),
+            },
+        }
+    }
+
+    /// Carries the step out.
+    pub(crate) async fn apply(&self) -> Finished {
+        let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
+        let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
+        let patience = Instant::now() + self.timeout();
+        let mut attempt = 1;
+        loop {
+            if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
+                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
+            }
+            let error = match self.attempt().await {
+                Ok(finished) => return finished,
+                Err(error) => error,
+            };
+            let (pause, again) = match &error {
+                _ if self.shared.cancel.is_cancelled() => (backoff, false),
+                PluginError::Call(CallError::Unreachable(_))
+                    if self.step.on_unreachable == OnUnreachable::Wait && Instant::now() < patience =>
+                {
+                    (UNREACHABLE_PAUSE, true)
+                }
+                PluginError::Call(
+                    CallError::Unreachable(_)
+                    | CallError::TimedOut(_)
+                    | CallError::Conflict(_)
+                    | CallError::NotFound(_)
+                    | CallError::Failed(_),
+                ) => (backoff, attempt < attempts),
+                // Another attempt would meet the same.
+                PluginError::Call(CallError::Denied(_) | CallError::Unknown(_) | CallError::Invalid(_))
+                | PluginError::Crashed { .. }
+                | PluginError::Limit { .. }
+                | PluginError::Unfit { .. }
+                | PluginError::BadAnswer { .. } => (backoff, false),
+            };
+            if !again {
+                return self.failed(error, &None);
+            }
+            let event = Event::Retrying {
+                instance: self.instance.clone(),
+                error: CallError::Failed(error.to_string()),
+                after_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            };
+            if let Err(error) = self.tell(event).await {
+                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shared.cancel.cancelled() => {}
+            }
+            backoff = backoff.saturating_mul(2);
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self) -> Result<Finished, PluginError> {
+        let deadline = Instant::now() + self.timeout();
+        let road = self.broker(Mode::Apply, deadline);
+        let converged = self.plugins.converge(self.call(&road, deadline)).await;
+        // What was deferred runs however the step ended; it gets time of its own.
+        let later = road.finish().await;
+        let outputs = converged?;
+        let later = later?;
+        let tally = road.tally();
+        if tally.changed > 0 {
+            self.check().await?;
+        }
+        if tally.changed + tally.repeated > 0 {
+            self.verify(deadline).await?;
+        }
+        Ok(Finished {
+            outcome: if tally.changed + tally.repeated > 0 { StepOutcome::Changed } else { StepOutcome::Unchanged },
+            outputs: Outputs::Known(outputs),
+            reason: None,
+            later: later.into_iter().map(|deferred| (Arc::clone(&road), deferred)).collect(),
+        })
+    }
+
+    /// After a change, the same function in plan mode must find nothing left to do.
+    async fn check(&self) -> Result<(), PluginError> {
+        let deadline = Instant::now() + self.timeout();
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let road = self.broker(Mode::Check(overlay), deadline);
+        let result = self.plugins.converge(self.call(&road, deadline)).await;
+        let mut left: Vec<String> =
+            road.tally().planned.into_iter().filter(|p| !p.repeats).map(|planned| planned.summary).collect();
+        match result {
+            Ok(_) => {}
+            // Behind a change that repeats by nature, a plan cannot see.
+            Err(PluginError::Call(CallError::Unknown(_))) if road.tally().planned.iter().any(|p| p.repeats) => {}
+            Err(error) => left.push(format!("the look afterwards failed: {error}")),
+        }
+        self.tell(Event::Checked { instance: self.instance.clone(), left: left.clone() }).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let text = format!("it was carried out, but a second look would still: {}", left.join("; "));
+        Err(PluginError::Call(CallError::Failed(text)))
+    }
+
+    async fn verify(&self, deadline: Instant) -> Result<(), PluginError> {
+        let road = self.broker(Mode::Apply, deadline);
+        let wrong = self.plugins.verify(self.call(&road, deadline)).await;
+        road.finish().await?;
+        let wrong = wrong?;
+        self.tell(Event::Verified { instance: self.instance.clone(), wrong: wrong.clone() }).await?;
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(PluginError::Call(CallError::Failed(format!("it does not serve its purpose: {}", wrong.join("; ")))))
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), CallError> {
+        let written = self.shared.journal.append(event, false).await;
+        written.map(|_| ()).map_err(|error| CallError::Failed(error.to_string()))
+    }
+
+    fn failed(&self, error: PluginError, denied: &Option<String>) -> Finished {
+        let outcome = match &error {
+            _ if self.shared.cancel.is_cancelled() => StepOutcome::Cancelled,
+            PluginError::Call(CallError::Denied(_)) => StepOutcome::Denied,
+            PluginError::Call(CallError::Unreachable(_)) if self.step.on_unreachable == OnUnreachable::Skip => {
+                StepOutcome::Skipped
+            }
+            PluginError::Call(CallError::Unreachable(_)) => StepOutcome::Unreachable,
+            PluginError::Call(_)
+            | PluginError::Crashed { .. }
+            | PluginError::Limit { .. }
+            | PluginError::Unfit { .. }
+            | PluginError::BadAnswer { .. } => StepOutcome::Failed,
+        };
+        let mut reason = error.to_string();
+        if let (Some(denied), false) = (denied, outcome == StepOutcome::Denied) {
+            reason = format!("{reason} (a call was denied before: {denied})");
+        }
+        Finished::without_outputs(outcome, reason)
+    }
+}

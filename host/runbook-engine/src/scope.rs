@@ -1,0 +1,244 @@
+//! What the expressions of a runbook see while it runs: a level for the runbook itself, and one for each included one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use runbook_model::event::{Instance, StepOutcome};
+use runbook_model::expr::{self, ExprError, HostView, InstanceView, Items, RunView, Scope};
+use runbook_model::manifest::Action;
+use runbook_model::paths;
+use runbook_model::plan::{Confirm, Runbook, Step};
+use serde_json::{Map, Value};
+
+use crate::attempt::Outputs;
+use crate::broker::{Shared, lock};
+use crate::run::Options;
+
+pub use runbook_model::expr::Item;
+
+/// The inputs of a level, and what follows from them alone.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// `inputs.NAME`; secrets are references.
+    pub values: Map<String, Value>,
+    /// `vars.NAME`.
+    pub vars: Map<String, Value>,
+    /// The hosts, in the order of the inventory.
+    pub hosts: Arc<Vec<HostView>>,
+    /// Of "inputs.NAME" and "vars.NAME" those that were computed from outputs of an outer level.
+    pub computed: BTreeSet<String>,
+    /// Of the same those that are unknown in this plan, with the step that they wait for.
+    pub unknown: BTreeMap<String, String>,
+}
+
+impl Inputs {
+    /// For the journal: secrets stay references.
+    pub(crate) fn visible(&self) -> Map<String, Value> {
+        self.values.clone()
+    }
+}
+
+/// Why a step, or an instance of it, is not called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Its condition does not hold.
+    Skip(String),
+    /// In a plan: it depends on something that is unknown.
+    Unknown(String),
+    /// An expression has no value, or a wrong one.
+    Wrong(String),
+}
+
+impl From<ExprError> for Trouble {
+    fn from(error: ExprError) -> Self {
+        let help = error.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        Self::Wrong(format!("{error}{help}"))
+    }
+}
+
+fn waits_for(step: &str) -> Trouble {
+    Trouble::Unknown(format!("depends on {step}, which has not run"))
+}
+
+/// A runbook at work, with what its steps came to.
+pub(crate) struct Level<'a> {
+    pub(crate) runbook: &'a Runbook,
+    /// Ids of the including steps, each with a `/` behind it.
+    pub(crate) prefix: String,
+    inputs: Inputs,
+    run: RunView,
+    ended: Mutex<Arc<BTreeMap<String, Vec<InstanceView>>>>,
+}
+
+impl<'a> Level<'a> {
+    pub(crate) fn new(
+        runbook: &'a Runbook,
+        prefix: String,
+        inputs: Inputs,
+        shared: &Shared,
+        _options: &Options,
+    ) -> Self {
+        let run = RunView { id: shared.run.clone(), dir: shared.artifacts.to_string_lossy().into_owned() };
+        Self { runbook, prefix, inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
+    }
+
+    /// A step's id, with those of the including steps.
+    pub(crate) fn path(&self, id: &str) -> String {
+        format!("{}{id}", self.prefix)
+    }
+
+    pub(crate) fn instance(&self, step: &Step, host: Option<&str>, item: Option<&Item>) -> Instance {
+        Instance { step: self.path(&step.id), host: host.map(str::to_owned), item: item.map(|item| item.name.clone()) }
+    }
+
+    fn scope(&self, host: Option<&str>, item: Option<&Item>) -> Scope {
+        let mut scope = Scope {
+            inputs: self.inputs.values.clone(),
+            vars: self.inputs.vars.clone(),
+            host: host.and_then(|name| self.inputs.hosts.iter().find(|host| host.name == name).cloned()),
+            hosts: Arc::clone(&self.inputs.hosts),
+            steps: Arc::clone(&lock(&self.ended)),
+            item: None,
+            run: self.run.clone(),
+            computed: self.inputs.computed.clone(),
+            unknown: self.inputs.unknown.clone(),
+        };
+        if let Some(item) = item {
+            scope.item = Some(item.value.clone());
+            if item.computed {
+                scope.computed.insert("item".to_owned());
+            }
+            scope.unknown.extend(item.unknown.clone().map(|step| ("item".to_owned(), step)));
+        }
+        scope
+    }
+
+    /// What an instance came to, for the steps after it.
+    pub(crate) fn remember(&self, instance: &Instance, outcome: StepOutcome, outputs: Outputs) {
+        let Some(id) = instance.step.strip_prefix(&self.prefix).filter(|id| !id.contains('/')) else { return };
+        let unknown = outputs == Outputs::Unknown;
+        let view = InstanceView {
+            host: instance.host.clone(),
+            item: instance.item.clone(),
+            // What a plan cannot see may come out in any way.
+            outcome: (!(unknown && outcome == StepOutcome::MayChange)).then_some(outcome),
+            outputs: match outputs {
+                Outputs::Known(outputs) => expr::Outputs::Known(outputs),
+                Outputs::Unknown => expr::Outputs::Unknown,
+                Outputs::None => expr::Outputs::None,
+            },
+        };
+        Arc::make_mut(&mut lock(&self.ended)).entry(id.to_owned()).or_default().push(view);
+    }
+
+    /// The worst outcome so far.
+    pub(crate) fn worst(&self) -> StepOutcome {
+        let ended = Arc::clone(&lock(&self.ended));
+        let outcomes = ended.values().flatten().map(|view| view.outcome.unwrap_or(StepOutcome::MayChange));
+        outcomes.max().unwrap_or(StepOutcome::Skipped)
+    }
+
+    /// The items of `for_each`; one that is none where the step has no `for_each`.
+    pub(crate) fn items(&self, step: &Step) -> Result<Vec<Option<Item>>, Trouble> {
+        let Some(for_each) = &step.for_each else { return Ok(vec![None]) };
+        match expr::items(for_each, step.key.as_deref(), &self.scope(None, None))? {
+            Items::Known(items) => Ok(items.into_iter().map(Some).collect()),
+            Items::Unknown(step) => Err(waits_for(&step)),
+        }
+    }
+
+    /// Whether the step is to run.
+    pub(crate) fn condition(&self, step: &Step, host: Option<&str>, item: Option<&Item>) -> Result<(), Trouble> {
+        for (source, wanted, word) in [(&step.when, true, "when"), (&step.unless, false, "unless")] {
+            let Some(source) = source else { continue };
+            match expr::condition(source, &self.scope(host, item))? {
+                Some(holds) if holds == wanted => {}
+                Some(_) => return Err(Trouble::Skip(format!("{word}: {source}"))),
+                None => return Err(Trouble::Unknown(format!("`{word}` depends on a step that has not run: {source}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The inputs of the action, and the names of those that were computed from outputs.
+    pub(crate) fn inputs(
+        &self,
+        step: &Step,
+        action: &Action,
+        host: Option<&str>,
+        item: Option<&Item>,
+        options: &Options,
+    ) -> Result<(Value, BTreeSet<String>), Trouble> {
+        let rendered = expr::render(&step.with, &self.scope(host, item))?;
+        if let Some(unknown) = rendered.unknown.first() {
+            return Err(waits_for(&unknown.step));
+        }
+        let mut value = rendered.value;
+        if value.is_null() {
+            value = Value::Object(Map::new());
+        }
+        paths::resolve_paths(&action.inputs, &mut value, &options.folder, &options.home);
+        Ok((value, rendered.computed))
+    }
+
+    /// The hosts that an expression names.
+    pub(crate) fn hosts(&self, expr: &str, among: &[String], item: Option<&Item>) -> Result<Vec<String>, Trouble> {
+        match expr::on_hosts(expr, among, &self.scope(None, item))? {
+            Some(hosts) => Ok(hosts),
+            None => Err(Trouble::Unknown(format!("its hosts depend on a step that has not run: {expr}"))),
+        }
+    }
+
+    /// The question to a person, and what must be typed.
+    pub(crate) fn confirm_texts(
+        &self,
+        confirm: &Confirm,
+        item: Option<&Item>,
+    ) -> Result<(String, Option<String>), Trouble> {
+        let scope = self.scope(None, item);
+        let text = |template: &str| expr::text(template, &scope).map(Option::unwrap_or_default);
+        let typed = confirm.typed.as_deref().map(text).transpose()?;
+        Ok((text(&confirm.text)?, typed))
+    }
+
+    /// The level of an included runbook.
+    pub(crate) fn include(&self, step: &Step, runbook: &'a Runbook, item: Option<&Item>) -> Result<Self, Trouble> {
+        let rendered = expr::render(&step.with, &self.scope(None, item))?;
+        let unknown = rendered.unknown.iter().filter_map(|unknown| {
+            let name = unknown.path.trim_start_matches('/').split('/').next()?;
+            Some((format!("inputs.{name}"), unknown.step.clone()))
+        });
+        let mut inputs = Inputs {
+            values: Map::new(),
+            vars: Map::new(),
+            hosts: Arc::clone(&self.inputs.hosts),
+            computed: rendered.computed.iter().map(|name| format!("inputs.{name}")).collect(),
+            unknown: unknown.collect(),
+        };
+        let given = match rendered.value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        for input in &runbook.inputs {
+            let value = given.get(&input.name).cloned().or_else(|| input.default.clone());
+            inputs.values.insert(input.name.clone(), value.unwrap_or(Value::Null));
+        }
+        let prefix = match item {
+            Some(item) => format!("{}{}[{}]/", self.prefix, step.id, item.name),
+            None => format!("{}{}/", self.prefix, step.id),
+        };
+        let mut level =
+            Self { runbook, prefix, inputs, run: self.run.clone(), ended: Mutex::new(Arc::new(BTreeMap::new())) };
+        for (name, template) in &runbook.vars {
+            let rendered = expr::render(template, &level.scope(None, None))?;
+            if let Some(unknown) = rendered.unknown.first() {
+                level.inputs.unknown.insert(format!("vars.{name}"), unknown.step.clone());
+            }
+            if !rendered.computed.is_empty() {
+                level.inputs.computed.insert(format!("vars.{name}"));
+            }
+            level.inputs.vars.insert(name.clone(), rendered.value);
+        }
+        Ok(level)
+    }
+}
