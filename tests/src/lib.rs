@@ -1,1 +1,31 @@
-//! placeholder
+//! What the tests of runbook stand on: real components, brought up by the labs of this crate.
+//!
+//! - [`TestEnv`] runs the built `runbook` in a world of its own and looks at what came out.
+//! - [`Tree`] is a directory as it was, to compare with what it is.
+//! - [`SshLab`] starts OpenSSH servers, each of them on a [`Machine`] with a file system of its own.
+//! - [`Registry`], [`Microk8s`], [`PulumiProject`]: what the microk8s and pulumi plugins act upon.
+//! - [`Cluster`] is the Kubernetes that `tests/kube-lab/lab` brought up.
+//!
+//! Everything here panics where it cannot do its work: it runs in tests alone.
+
+mod cluster;
+mod env;
+mod machine;
+mod microk8s;
+mod outcome;
+mod pulumi;
+mod registry;
+mod sshd;
+mod tools;
+mod tree;
+
+pub use cluster::Cluster;
+pub use env::TestEnv;
+pub use machine::{Machine, MachineSpec};
+pub use microk8s::{Generation, Microk8s};
+pub use outcome::{Outcome, Running, filtered};
+pub use pulumi::PulumiProject;
+pub use registry::{Image, Registry, cri_pull};
+pub use sshd::{LOGIN_FREE, LOGIN_PASSWORD, LOGIN_PLAIN, PASSWORD, SshHost, SshLab};
+pub use tools::{free_port, tests_dir, wait_until};
+pub use tree::Tree;

@@ -1,9 +1,13 @@
 //! The `runbook` command.
 
 mod args;
+mod catalog;
 mod commands;
 mod display;
 mod error;
+mod gate;
+mod inputs;
+mod prompts;
 mod runs_dir;
 mod session;
 mod standard;

@@ -105,6 +105,12 @@ pub struct Ended {
     pub summary: Summary,
 }
 
+/// Names of the machines, by role of the action.
+type Roles = Vec<(String, Vec<String>)>;
+
+/// The host that an instance is for, where the step fans out, and its machines.
+type Member = (Option<String>, Roles);
+
 /// The state of one step in the loop of its level.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
@@ -142,7 +148,7 @@ impl Engine {
         if let Some(overlay) = &overlay {
             self.cover_what_is_created(runbook, overlay);
         }
-        let level = Level::new(runbook, String::new(), inputs, &self.shared, &self.options);
+        let level = Level::new(runbook, inputs, &self.shared);
         self.level(&level, overlay.as_ref(), &progress).await?;
         let outcome = match *lock(&progress.worst) {
             None => RunOutcome::Succeeded,
@@ -421,7 +427,7 @@ impl Engine {
         action: &Action,
         standard: bool,
         item: Option<&crate::scope::Item>,
-        instances: &[(Option<String>, Vec<(String, Vec<String>)>)],
+        instances: &[Member],
         overlay: Option<&Arc<Mutex<Overlay>>>,
         progress: &Progress,
     ) -> Result<Option<StepOutcome>, JournalError> {
@@ -465,7 +471,7 @@ impl Engine {
         standard: bool,
         item: Option<&crate::scope::Item>,
         host: Option<&str>,
-        roles: Vec<(String, Vec<String>)>,
+        roles: Roles,
     ) -> Result<Task<'a>, Trouble> {
         // What an expression means by `host`: the one that the instance is for, else the only machine.
         let only = roles
@@ -496,7 +502,7 @@ impl Engine {
         step: &Step,
         action: &Action,
         item: Option<&crate::scope::Item>,
-    ) -> Result<Vec<(String, Vec<String>)>, Trouble> {
+    ) -> Result<Roles, Trouble> {
         let mut roles = Vec::new();
         for role in &action.roles {
             let hosts = match step.role(&role.name) {
@@ -575,7 +581,7 @@ impl Progress {
 }
 
 /// One instance for each host of the role that fans out; the other roles are the same for all.
-fn instances(action: &Action, roles: Vec<(String, Vec<String>)>) -> Vec<(Option<String>, Vec<(String, Vec<String>)>)> {
+fn instances(action: &Action, roles: Roles) -> Vec<Member> {
     let each = action
         .roles
         .iter()

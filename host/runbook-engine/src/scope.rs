@@ -8,6 +8,7 @@ use runbook_model::expr::{self, ExprError, HostView, InstanceView, Items, RunVie
 use runbook_model::manifest::Action;
 use runbook_model::paths;
 use runbook_model::plan::{Confirm, Runbook, Step};
+use runbook_model::resolve;
 use serde_json::{Map, Value};
 
 use crate::attempt::Outputs;
@@ -71,15 +72,9 @@ pub(crate) struct Level<'a> {
 }
 
 impl<'a> Level<'a> {
-    pub(crate) fn new(
-        runbook: &'a Runbook,
-        prefix: String,
-        inputs: Inputs,
-        shared: &Shared,
-        _options: &Options,
-    ) -> Self {
+    pub(crate) fn new(runbook: &'a Runbook, inputs: Inputs, shared: &Shared) -> Self {
         let run = RunView { id: shared.run.clone(), dir: shared.artifacts.to_string_lossy().into_owned() };
-        Self { runbook, prefix, inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
+        Self { runbook, prefix: String::new(), inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
     }
 
     /// A step's id, with those of the including steps.
@@ -216,29 +211,31 @@ impl<'a> Level<'a> {
             unknown: unknown.collect(),
         };
         let given = match rendered.value {
-            Value::Object(map) => map,
+            Value::Object(mut map) => {
+                // What is unknown in this plan has no value to be checked.
+                map.retain(|name, _| !inputs.unknown.contains_key(&format!("inputs.{name}")));
+                map
+            }
             _ => Map::new(),
         };
-        for input in &runbook.inputs {
-            let value = given.get(&input.name).cloned().or_else(|| input.default.clone());
-            inputs.values.insert(input.name.clone(), value.unwrap_or(Value::Null));
-        }
+        let known: Vec<_> = runbook
+            .inputs
+            .iter()
+            .filter(|input| !inputs.unknown.contains_key(&format!("inputs.{}", input.name)))
+            .cloned()
+            .collect();
+        inputs.values = runbook_model::inputs::of_include(&known, &given).map_err(|wrong| Trouble::Wrong(wrong.join("; ")))?;
         let prefix = match item {
             Some(item) => format!("{}{}[{}]/", self.prefix, step.id, item.name),
             None => format!("{}{}/", self.prefix, step.id),
         };
         let mut level =
             Self { runbook, prefix, inputs, run: self.run.clone(), ended: Mutex::new(Arc::new(BTreeMap::new())) };
-        for (name, template) in &runbook.vars {
-            let rendered = expr::render(template, &level.scope(None, None))?;
-            if let Some(unknown) = rendered.unknown.first() {
-                level.inputs.unknown.insert(format!("vars.{name}"), unknown.step.clone());
-            }
-            if !rendered.computed.is_empty() {
-                level.inputs.computed.insert(format!("vars.{name}"));
-            }
-            level.inputs.vars.insert(name.clone(), rendered.value);
-        }
+        let mut scope = level.scope(None, None);
+        resolve::vars(runbook, &mut scope)?;
+        level.inputs.vars = scope.vars;
+        level.inputs.computed = scope.computed;
+        level.inputs.unknown = scope.unknown;
         Ok(level)
     }
 }

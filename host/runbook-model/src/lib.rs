@@ -4,3 +4,29 @@ pub mod bytes;
 pub mod call;
 pub mod event;
 pub mod manifest;
+pub mod plan;
+pub mod delta;
+pub mod facet;
+pub mod grant;
+pub mod overlay;
+pub mod redact;
+pub mod journal;
+pub mod paths;
+pub mod diagnostic;
+pub mod duration;
+pub mod exit_code;
+pub mod expr;
+pub mod inputs;
+pub mod resolve;
+pub mod schema;
+pub mod summary;
+pub mod input_schema;
+pub mod parse;
+pub mod schema_json;
+
+// The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
+#[cfg(test)]
+extern crate self as runbook_model;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod fixture;

@@ -1,1 +1,13 @@
-//! placeholder
+//! What a plugin says of itself, read from the component without running or compiling it: manifest, imports, exports, digest.
+//!
+//! Components are hostile until proven otherwise: sizes are capped before anything is parsed, nothing here recurses over their
+//! structure, and nothing panics. Signatures, packs and lock files do not exist yet.
+
+mod check;
+mod component;
+mod pattern;
+mod schema;
+
+pub use check::{Mistake, PatternError, Wrong, check};
+pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read};
+pub use schema::{Schema, SchemaError};

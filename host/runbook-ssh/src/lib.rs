@@ -1,3 +1,25 @@
 //! Machines, over SSH and on the controller itself: commands, files, and looks over the network.
 
+pub mod auth;
+pub mod backend;
+pub mod r#become;
+mod channel;
+pub mod client;
+pub mod command;
+pub mod config;
+pub mod connect;
+mod dns;
+mod files;
+mod frame;
+pub mod host_key;
+pub mod known_hosts;
+pub mod local;
+pub mod machine;
+mod net;
+mod quote;
+mod route;
+mod shell;
+mod source;
+mod spool;
+mod system;
 pub mod transport;

@@ -30,6 +30,11 @@ impl Live {
         Self { bars: MultiProgress::new(), state: Mutex::new(State::default()) }
     }
 
+    /// The bars, for those who have to write past them.
+    pub(crate) fn bars(&self) -> MultiProgress {
+        self.bars.clone()
+    }
+
     fn update(&self, instance: &Instance, state: &State, message: &str) {
         if let Some(bar) = state.at_work.get(instance) {
             bar.set_message(one_line(message));

@@ -10,6 +10,7 @@ mod words;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
+use indicatif::MultiProgress;
 use runbook_engine::journal::Watcher;
 
 pub(crate) use json::Json;
@@ -19,13 +20,16 @@ pub(crate) use page::{Page, Pages};
 pub(crate) use style::Styles;
 pub(crate) use words::{ago, elapsed};
 
-/// The display that fits: JSON lines where asked for, a live one on a terminal, plain lines elsewhere.
-pub(crate) fn progress(json: bool) -> Arc<dyn Watcher> {
+/// The display that fits: JSON lines where asked for, a live one on a terminal, plain lines elsewhere. With the bars of the live
+/// one, which have to make room for a question.
+pub(crate) fn progress(json: bool) -> (Arc<dyn Watcher>, Option<MultiProgress>) {
     if json {
-        Arc::new(Json)
+        (Arc::new(Json), None)
     } else if std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb") {
-        Arc::new(Live::new())
+        let live = Live::new();
+        let bars = live.bars();
+        (Arc::new(live), Some(bars))
     } else {
-        Arc::new(Lines::default())
+        (Arc::new(Lines::default()), None)
     }
 }

@@ -1,0 +1,141 @@
+//! Compiles the standard plugins, which are a workspace of their own, and writes the list that `src/standard.rs` includes.
+//!
+//! Every member of `plugins/` with a `plugin.toml` is a standard plugin; its folder has its name.
+#![allow(clippy::print_stdout, reason = "build scripts talk to cargo on stdout")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs, io};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// What cargo, clippy and users set for the host. The guests have their own profile and target.
+const FOR_THE_HOST: [&str; 12] = [
+    "CARGO_BUILD_",
+    "CARGO_CFG_",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_FEATURE_",
+    "CARGO_INCREMENTAL",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC_WRAPPER",
+    "RUSTFLAGS",
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("cargo::error={message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let root = path("CARGO_MANIFEST_DIR")?.join("../..");
+    let plugins = root.join("plugins");
+    let out = path("OUT_DIR")?;
+    watch(&root, &plugins)?;
+    target_installed()?;
+
+    let built = build(&plugins, &target_dir(&out)?)?;
+    let mut list = "&[\n".to_owned();
+    for (name, component) in &built {
+        let copy = out.join(format!("{name}.wasm"));
+        // Another build may replace the component while this crate is compiled; the copy stays.
+        fs::copy(component, &copy).map_err(|error| format!("{} cannot be copied: {error}", component.display()))?;
+        // Writing to a string cannot fail.
+        let _ = writeln!(list, "    ({name:?}, include_bytes!({copy:?})),");
+    }
+    list.push_str("]\n");
+    let list_file = out.join("standard.rs");
+    fs::write(&list_file, list).map_err(|error| format!("{} cannot be written: {error}", list_file.display()))
+}
+
+fn path(variable: &str) -> Result<PathBuf, String> {
+    env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo did not set {variable}"))
+}
+
+/// Everything in `plugins/` but what is built there, and the interfaces that the plugins are built against.
+fn watch(root: &Path, plugins: &Path) -> Result<(), String> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", root.join("wit").display());
+    for entry in entries(plugins)? {
+        if entry.file_name() != Some(OsStr::new("target")) {
+            println!("cargo::rerun-if-changed={}", entry.display());
+        }
+    }
+    Ok(())
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let paths = fs::read_dir(dir).and_then(|dir| dir.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    paths.map_err(|error| format!("{} cannot be read: {error}", dir.display()))
+}
+
+fn target_installed() -> Result<(), String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let printed = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
+    let printed = printed.map_err(|error| format!("rustc does not run: {error}"))?;
+    let libraries = String::from_utf8_lossy(&printed.stdout);
+    if printed.status.success() && Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    Err(format!(
+        "the standard plugins are compiled for {TARGET}, which is not installed: run `rustup target add {TARGET}`"
+    ))
+}
+
+/// `plugins` in cargo's target folder; the output folder is `TARGET/PROFILE/build/PACKAGE/out`.
+fn target_dir(out: &Path) -> Result<PathBuf, String> {
+    let target = out.ancestors().nth(4).ok_or_else(|| format!("{} is not in a target folder", out.display()))?;
+    Ok(target.join("plugins"))
+}
+
+/// Compiles the workspace. Gives the components of the standard plugins, by name.
+fn build(plugins: &Path, target_dir: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    cargo.arg("--target-dir").arg(target_dir);
+    if plugins.join("Cargo.lock").exists() {
+        cargo.arg("--locked");
+    }
+    for (name, _) in env::vars_os() {
+        if FOR_THE_HOST.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.current_dir(plugins).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("cargo does not run: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the standard plugins in {} do not compile: see the messages of cargo", plugins.display()));
+    }
+
+    let built: BTreeMap<_, _> = String::from_utf8_lossy(&output.stdout).lines().filter_map(component).collect();
+    for folder in entries(plugins)?.iter().filter(|folder| folder.join("plugin.toml").exists()) {
+        let name = folder.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        if !built.contains_key(name.as_ref()) {
+            println!("cargo::warning=plugins/{name} is no member of the workspace plugins/ with a cdylib: left out");
+        }
+    }
+    Ok(built)
+}
+
+/// Name and file of a standard plugin, if this line of cargo's output tells of one.
+fn component(line: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    let folder = Path::new(message.get("manifest_path")?.as_str()?).parent()?;
+    if !folder.join("plugin.toml").exists() {
+        return None;
+    }
+    let files = message.get("filenames")?.as_array()?;
+    let file = files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".wasm"))?;
+    Some((folder.file_name()?.to_str()?.to_owned(), PathBuf::from(file)))
+}

@@ -1,0 +1,141 @@
+//! `runbook plugin`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use runbook_model::exit_code;
+use runbook_model::grant::power_name;
+use runbook_model::manifest::{Action, Arity, Ask, Manifest, Need};
+use serde_json::Value;
+
+use crate::args;
+use crate::catalog::Catalog;
+use crate::display::Styles;
+use crate::error::CliError;
+
+/// Looks into plugins.
+pub(crate) fn run(command: args::Plugin) -> Result<u8, CliError> {
+    match command {
+        args::Plugin::Inspect(args) => inspect(&args),
+    }
+}
+
+fn inspect(args: &args::Inspect) -> Result<u8, CliError> {
+    let mut catalog = Catalog::standard()?;
+    let Some(asked) = &args.plugin else {
+        let mut out = anstream::stdout().lock();
+        for name in catalog.names().map(str::to_owned).collect::<Vec<_>>() {
+            if let Some(loaded) = catalog.loaded(&name) {
+                let _ = overview(&mut out, &loaded.manifest);
+            }
+        }
+        return Ok(exit_code::SUCCESS);
+    };
+    let (name, action) = if asked.ends_with(".wasm") || Path::new(asked).is_file() {
+        // A name that no plugin can have.
+        catalog.add_file("./", Path::new(asked))?;
+        ("./", None)
+    } else {
+        asked.split_once('/').map_or((asked.as_str(), None), |(name, action)| (name, Some(action)))
+    };
+    let known = catalog.names().collect::<Vec<_>>().join(", ");
+    let loaded = catalog.loaded(name).ok_or_else(|| {
+        CliError::usage(format!("there is no plugin `{asked}`")).hint(format!("plugins of the program: {known}; or the path of a component"))
+    })?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&loaded.manifest).map_err(CliError::internal)?;
+        let _ = writeln!(io::stdout().lock(), "{text}");
+        return Ok(exit_code::SUCCESS);
+    }
+    let mut out = anstream::stdout().lock();
+    let manifest = &loaded.manifest;
+    let actions: Vec<&Action> = match action {
+        None => manifest.actions.iter().collect(),
+        Some(action) => {
+            let known = || manifest.actions.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
+            let found = manifest.action(action).ok_or_else(|| {
+                CliError::usage(format!("`{name}` has no action `{action}`")).hint(format!("it has {}", known()))
+            })?;
+            vec![found]
+        }
+    };
+    let (bold, dim) = (Styles::BOLD, Styles::DIM);
+    let _ = writeln!(out, "{bold}{} {}{bold:#}  {}", manifest.name, manifest.version, manifest.summary);
+    let _ = writeln!(out, "{dim}sha256:{}{dim:#}", loaded.sha256);
+    let reach: Vec<&str> = loaded.imports.iter().map(String::as_str).filter(|i| i.starts_with("runbook:")).collect();
+    let _ = writeln!(out, "{dim}can reach: {}{dim:#}", reach.join(", "));
+    for action in actions {
+        let _ = write_action(&mut out, manifest, action);
+    }
+    Ok(exit_code::SUCCESS)
+}
+
+fn overview(out: &mut impl Write, manifest: &Manifest) -> io::Result<()> {
+    let (bold, dim) = (Styles::BOLD, Styles::DIM);
+    writeln!(out, "{bold}{}{bold:#}  {dim}{}{dim:#}", manifest.name, manifest.summary)?;
+    for action in &manifest.actions {
+        writeln!(out, "  {bold}{:24}{bold:#} {}", format!("{}/{}", manifest.name, action.name), action.summary)?;
+    }
+    Ok(())
+}
+
+fn write_action(out: &mut impl Write, manifest: &Manifest, action: &Action) -> io::Result<()> {
+    let (bold, dim) = (Styles::BOLD, Styles::DIM);
+    writeln!(out, "\n{bold}{}/{}{bold:#}  {}", manifest.name, action.name, action.summary)?;
+    for role in &action.roles {
+        let arity = match role.arity {
+            Arity::Each => "one instance for each host",
+            Arity::One => "one host",
+            Arity::All => "all of these hosts at once",
+        };
+        let optional = if role.optional { ", may be left out" } else { "" };
+        writeln!(out, "  on {bold}{}{bold:#}: {arity}{optional} {dim}{}{dim:#}", role.name, role.summary)?;
+    }
+    match action.cluster {
+        Need::None => {}
+        Need::Optional => writeln!(out, "  cluster: may be given")?,
+        Need::Required => writeln!(out, "  cluster: needed")?,
+    }
+    write_properties(out, "with", &action.inputs)?;
+    write_properties(out, "outputs", &action.outputs)?;
+    for ask in &action.asks {
+        write_ask(out, ask)?;
+    }
+    Ok(())
+}
+
+fn write_properties(out: &mut impl Write, title: &str, schema: &Value) -> io::Result<()> {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty()) else {
+        return Ok(());
+    };
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let (bold, dim) = (Styles::BOLD, Styles::DIM);
+    writeln!(out, "  {title}:")?;
+    for (name, property) in properties {
+        let kind = property.get("type").map(|kind| kind.to_string().replace('"', "")).unwrap_or_default();
+        let needed = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let default = property.get("default").map(|value| format!(", default {value}")).unwrap_or_default();
+        let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        writeln!(out, "    {bold}{name}{bold:#} {dim}{kind}{needed}{default}{dim:#}  {text}")?;
+    }
+    Ok(())
+}
+
+fn write_ask(out: &mut impl Write, ask: &Ask) -> io::Result<()> {
+    let (dim, change) = (Styles::DIM, Styles::CHANGE);
+    let pattern = &ask.on;
+    let mut parts = Vec::new();
+    parts.extend(pattern.argv.as_ref().map(|argv| argv.join(" ")));
+    parts.extend(pattern.path.clone());
+    parts.extend(pattern.kind.clone());
+    parts.extend(pattern.namespace.as_ref().map(|namespace| format!("in {namespace}")));
+    parts.extend(pattern.name.clone());
+    parts.extend(pattern.url.clone());
+    let root = if ask.privileged { " as root" } else { "" };
+    writeln!(out, "  asks {}{root} {}  {dim}{}{dim:#}", power_name(ask.call), parts.join(" "), ask.reason)?;
+    if let Some(consequence) = &ask.irreversible {
+        writeln!(out, "    {change}cannot be taken back: {consequence}{change:#}")?;
+    }
+    Ok(())
+}

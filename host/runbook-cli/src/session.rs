@@ -1,0 +1,276 @@
+//! From a file to a run that can begin: the runbook checked, its plugins loaded, its inputs known, its world described.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runbook_engine::backend::Secrets;
+use runbook_engine::run::{Actions as _, Header};
+use runbook_engine::scope::Inputs;
+use runbook_model::diagnostic::{Diagnostic, has_errors, render_all};
+use runbook_model::event::PluginPin;
+use runbook_model::expr::{ExprError, RunView, Scope};
+use runbook_model::grant::{missing, power_name};
+use runbook_model::plan::{Become as Elevation, BecomeMethod, Runbook, Uses};
+use runbook_model::redact::SHORTEST;
+use runbook_model::{parse, resolve};
+use runbook_ssh::r#become::Become;
+use serde_json::{Map, Value};
+
+use crate::args;
+use crate::catalog::Catalog;
+use crate::error::CliError;
+use crate::inputs;
+use crate::world::Inventory;
+
+/// A runbook without mistakes, and the plugins that it uses.
+pub(crate) struct Loaded {
+    pub(crate) runbook: Runbook,
+    pub(crate) catalog: Catalog,
+    /// Absolute path of the runbook's folder.
+    pub(crate) folder: String,
+    /// The user's home.
+    pub(crate) home: String,
+}
+
+/// Everything that a run is made of, before anything is connected.
+pub(crate) struct Session {
+    pub(crate) runbook: Runbook,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) inputs: Inputs,
+    pub(crate) secrets: Secrets,
+    pub(crate) inventory: Inventory,
+    pub(crate) only: BTreeSet<String>,
+    pub(crate) from: Option<String>,
+}
+
+/// Reads files for the language: inventories and included runbooks.
+struct Disk;
+
+impl parse::Files for Disk {
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(path).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads and checks a runbook; shows its mistakes.
+pub(crate) fn load(file: &Path) -> Result<Loaded, CliError> {
+    let (loaded, diagnostics) = check(file)?;
+    show(&diagnostics);
+    match loaded {
+        Some(loaded) if !has_errors(&diagnostics) => Ok(loaded),
+        _ => Err(CliError::after_diagnostics(&file.display().to_string(), diagnostics.len())),
+    }
+}
+
+/// Reads and checks a runbook.
+pub(crate) fn check(file: &Path) -> Result<(Option<Loaded>, Vec<Diagnostic>), CliError> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let error = CliError::usage(format!("{}: {error}", file.display()));
+        if file.exists() { error } else { error.hint("give the path of a runbook, such as runbooks/quickstart.toml") }
+    })?;
+    let folder = file
+        .canonicalize()
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_path_buf))
+        .ok_or_else(|| CliError::usage(format!("{} has no folder", file.display())))?;
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
+    let mut catalog = Catalog::standard()?;
+    for component in parse::components(&file.to_string_lossy(), &text, &Disk) {
+        catalog.add_file(&component.name, Path::new(&component.path))?;
+    }
+    let (runbook, diagnostics) = parse::load(&file.to_string_lossy(), &text, &Disk, &catalog);
+    let folder = folder.to_string_lossy().into_owned();
+    Ok((runbook.map(|runbook| Loaded { runbook, catalog, folder, home }), diagnostics))
+}
+
+/// Shows mistakes on stderr.
+pub(crate) fn show(diagnostics: &[Diagnostic]) {
+    use std::io::Write as _;
+    if !diagnostics.is_empty() {
+        let _ = writeln!(anstream::stderr().lock(), "{}", render_all(diagnostics, true));
+    }
+}
+
+/// Settles everything that can be settled before a target is touched.
+pub(crate) async fn prepare(args: &args::Inputs) -> Result<Session, CliError> {
+    let Loaded { runbook, catalog, folder, home } = load(&args.file)?;
+    let steps: Vec<&str> = runbook.steps.iter().map(|step| step.id.as_str()).collect();
+    for name in args.only.iter().chain(&args.from) {
+        if !steps.contains(&name.as_str()) {
+            let help = runbook_model::diagnostic::name_help(name, "steps", steps.iter().copied());
+            let error = CliError::usage(format!("the runbook has no step `{name}`"));
+            return Err(match help {
+                Some(help) => error.hint(help),
+                None => error,
+            });
+        }
+    }
+    let given: BTreeMap<String, String> = args.vars.iter().cloned().collect();
+    let read = inputs::read(&runbook, &given, &folder, &home);
+    let resolved = runbook_model::inputs::resolve(&runbook.inputs, &given, &read).map_err(|diagnostics| {
+        show(&diagnostics);
+        CliError::after_diagnostics(&args.file.display().to_string(), diagnostics.len())
+    })?;
+    consent(&runbook)(&catalog)?;
+    let used = used_plugins(&runbook);
+    for plugin in &used {
+        catalog.host().prepare(plugin).await.map_err(CliError::refused)?;
+    }
+    let mut secrets = resolved.secrets;
+    for (name, value) in &secrets {
+        if value.chars().count() < SHORTEST {
+            tracing::warn!("secret `{name}` is shorter than {SHORTEST} characters: it is not looked for in outputs");
+        }
+    }
+    let (inputs, inventory) =
+        inventory(&runbook, resolved.values, &mut secrets, folder, home).map_err(|error| invalid(&error))?;
+    Ok(Session {
+        runbook,
+        catalog: Arc::new(catalog),
+        inputs,
+        secrets: Secrets(secrets),
+        inventory,
+        only: args.only.iter().cloned().collect(),
+        from: args.from.clone(),
+    })
+}
+
+fn invalid(error: &ExprError) -> CliError {
+    let cli = CliError::invalid(error.to_string());
+    match &error.help {
+        Some(help) => cli.hint(help.clone()),
+        None => cli,
+    }
+}
+
+/// Plugins from elsewhere need the owner's consent to all that they ask for, before anything runs.
+fn consent(runbook: &Runbook) -> impl Fn(&Catalog) -> Result<(), CliError> {
+    move |catalog| {
+        let mut wanting = Vec::new();
+        walk(runbook, &mut |step| {
+            let Uses::Action { plugin, action } = &step.uses else { return };
+            let Some((action, false)) = catalog.action(plugin, action) else { return };
+            for ask in missing(action, &step.allow) {
+                let pattern = serde_json::to_string(&ask.on).unwrap_or_default();
+                let root = if ask.privileged { " as root" } else { "" };
+                wanting.push((step.id.clone(), format!("{}{root} {pattern}: {}", power_name(ask.call), ask.reason)));
+            }
+        });
+        let Some((step, _)) = wanting.first() else { return Ok(()) };
+        let mut error = CliError::refused(format!("plugins ask for more than `allow` of their steps gives (step `{step}`)"));
+        for (step, text) in &wanting {
+            error = error.hint(format!("{step} asks for {text}"));
+        }
+        Err(error.hint("`allow = \"asked\"` in the step gives all that its plugin asks for; `runbook plugin inspect` shows it"))
+    }
+}
+
+fn walk(runbook: &Runbook, visit: &mut impl FnMut(&runbook_model::plan::Step)) {
+    for step in &runbook.steps {
+        visit(step);
+        if let Uses::Include { runbook, .. } = &step.uses {
+            walk(runbook, visit);
+        }
+    }
+}
+
+fn used_plugins(runbook: &Runbook) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    walk(runbook, &mut |step| {
+        if let Uses::Action { plugin, .. } = &step.uses {
+            used.insert(plugin.clone());
+        }
+    });
+    used
+}
+
+/// Hosts and clusters of the runbook and of those that it includes, with the run's values in their texts.
+fn inventory(
+    runbook: &Runbook,
+    values: Map<String, Value>,
+    secrets: &mut BTreeMap<String, String>,
+    folder: String,
+    home: String,
+) -> Result<(Inputs, Inventory), ExprError> {
+    let mut scope = Scope { inputs: values, run: RunView::default(), ..Scope::default() };
+    resolve::vars(runbook, &mut scope)?;
+    let mut inventory =
+        Inventory { hosts: BTreeMap::new(), clusters: BTreeMap::new(), elevation: BTreeMap::new(), folder, home };
+    let mut views = Vec::new();
+    let mut levels = vec![runbook];
+    while let Some(level) = levels.pop() {
+        for host in &level.hosts {
+            if inventory.hosts.contains_key(&host.name) {
+                continue;
+            }
+            let host = resolve::host(host, &scope)?;
+            views.push(resolve::view(&host, None));
+            inventory.elevation.insert(host.name.clone(), elevation(&host.name, &host.elevation, secrets));
+            inventory.hosts.insert(host.name.clone(), host);
+        }
+        for cluster in &level.clusters {
+            if !inventory.clusters.contains_key(&cluster.name) {
+                inventory.clusters.insert(cluster.name.clone(), resolve::cluster(cluster, &scope)?);
+            }
+        }
+        levels.extend(level.steps.iter().filter_map(|step| match &step.uses {
+            Uses::Include { runbook, .. } => Some(runbook.as_ref()),
+            Uses::Action { .. } => None,
+        }));
+    }
+    let inputs =
+        Inputs { values: scope.inputs, vars: scope.vars, hosts: Arc::new(views), ..Inputs::default() };
+    Ok((inputs, inventory))
+}
+
+/// A password is handed on by the name of its secret; one that is put together from several becomes a secret of its own.
+fn elevation(host: &str, elevation: &Elevation, secrets: &mut BTreeMap<String, String>) -> Become {
+    match elevation.method {
+        BecomeMethod::None => Become::None,
+        BecomeMethod::Sudo => {
+            let password = elevation.password.as_ref().map(|password| {
+                if let Some(name) = password.get("$secret").and_then(Value::as_str) {
+                    return name.to_owned();
+                }
+                let part = |part: &Value| match part.get("$secret").and_then(Value::as_str) {
+                    Some(name) => secrets.get(name).cloned().unwrap_or_default(),
+                    None => part.as_str().unwrap_or_default().to_owned(),
+                };
+                let value = match password.get("$text").and_then(Value::as_array) {
+                    Some(parts) => parts.iter().map(part).collect(),
+                    None => part(password),
+                };
+                let name = format!("become password of {host}");
+                secrets.insert(name.clone(), value);
+                name
+            });
+            Become::Sudo { password }
+        }
+    }
+}
+
+impl Session {
+    /// What the first event says.
+    pub(crate) fn header(&self) -> Header {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Header {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            plugins: used_plugins(&self.runbook).iter().filter_map(|name| self.catalog.pin(name)).collect::<Vec<PluginPin>>(),
+            pid: std::process::id(),
+            boot_id: boot_id.trim().to_owned(),
+        }
+    }
+
+    /// Whether a step was selected.
+    pub(crate) fn selected(&self, id: &str) -> bool {
+        let position = |id: &str| self.runbook.steps.iter().position(|step| step.id == id);
+        (self.only.is_empty() || self.only.contains(id))
+            && self.from.as_deref().is_none_or(|from| position(from) <= position(id))
+    }
+
+    /// A folder for what has to lie somewhere in a run that is not kept.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("runbook-{}", std::process::id()))
+    }
+}

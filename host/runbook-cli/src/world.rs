@@ -1,0 +1,198 @@
+//! The world behind the broker: machines over SSH and here, clusters over their API servers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use runbook_engine::backend::{Backend, CallContext};
+use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource, Origin};
+use runbook_model::call::{
+    Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target,
+};
+use runbook_model::paths;
+use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
+use runbook_ssh::backend::SshBackend;
+use runbook_ssh::r#become::Become;
+use runbook_ssh::connect::{ConnectOptions, Endpoint, connect};
+use runbook_ssh::local::LocalTransport;
+use runbook_ssh::machine::Connector;
+use runbook_ssh::transport::Transport;
+
+/// Machines and clusters of one run.
+pub(crate) struct World {
+    machines: Arc<SshBackend>,
+    clusters: KubeBackend,
+}
+
+/// The inventory, as the run needs it: texts rendered, paths absolute.
+pub(crate) struct Inventory {
+    pub(crate) hosts: BTreeMap<String, Host>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
+    /// How root is got, by host.
+    pub(crate) elevation: BTreeMap<String, Become>,
+    /// Absolute path of the runbook's folder.
+    pub(crate) folder: String,
+    /// The user's home.
+    pub(crate) home: String,
+}
+
+impl World {
+    /// A world in which nothing is connected yet.
+    pub(crate) fn new(inventory: Inventory, ssh: ConnectOptions) -> Self {
+        let inventory = Arc::new(inventory);
+        let here: Arc<dyn Transport> = Arc::new(LocalTransport::new(None));
+        let connector = Arc::new(Machines { inventory: Arc::clone(&inventory), ssh });
+        let machines = Arc::new(SshBackend::new(connector, here));
+        let kubeconfigs = Kubeconfigs { inventory, machines: Arc::clone(&machines) };
+        Self { machines, clusters: KubeBackend::new(Box::new(kubeconfigs)) }
+    }
+
+    fn backend(&self, target: &Target) -> Result<&dyn Backend, CallError> {
+        match target {
+            Target::Machine(_) | Target::Controller => Ok(self.machines.as_ref()),
+            Target::Cluster(_) => Ok(&self.clusters),
+            Target::Run => Err(CallError::Invalid("the run itself has no backend".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for World {
+    async fn look(&self, target: &Target, look: &Look, ctx: &CallContext) -> Response {
+        self.backend(target)?.look(target, look, ctx).await
+    }
+
+    async fn prior(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<Prior, CallError> {
+        self.backend(target)?.prior(target, act, ctx).await
+    }
+
+    async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response {
+        self.backend(target)?.act(target, act, prior, ctx).await
+    }
+
+    async fn close(&self) {
+        self.clusters.close().await;
+        self.machines.close().await;
+    }
+}
+
+/// Connects to the machines of the inventory.
+struct Machines {
+    inventory: Arc<Inventory>,
+    ssh: ConnectOptions,
+}
+
+impl Machines {
+    fn endpoint(&self, host: &Host) -> Endpoint {
+        let path = |path: &String| PathBuf::from(paths::absolute(path, &self.inventory.folder, &self.inventory.home));
+        let jump = host.jump.as_ref().and_then(|name| self.inventory.hosts.get(name));
+        Endpoint {
+            name: host.name.clone(),
+            addresses: host.addresses.clone(),
+            port: host.port,
+            user: host.user.clone(),
+            identity_file: host.identity_file.as_ref().map(path),
+            known_hosts: host.known_hosts.as_ref().map(path),
+            host_key: host.host_key.clone(),
+            jump: jump.map(|jump| Box::new(self.endpoint(jump))),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for Machines {
+    async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
+        let host = self.inventory.hosts.get(machine).ok_or_else(|| CallError::Invalid(format!("there is no host {machine}")))?;
+        match host.transport {
+            HostTransport::Local => Ok(Arc::new(LocalTransport::new(None))),
+            HostTransport::None => {
+                Err(CallError::Invalid(format!("{machine} has `transport = \"none\"`: nothing runs on it")))
+            }
+            HostTransport::Ssh => {
+                let endpoint = self.endpoint(host);
+                match tokio::time::timeout_at(deadline.into(), connect(&endpoint, &self.ssh)).await {
+                    Ok(Ok(transport)) => Ok(Arc::new(transport)),
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(_) => Err(CallError::TimedOut(format!("{machine}: the step's time was over while connecting"))),
+                }
+            }
+        }
+    }
+
+    fn become_of(&self, machine: &str) -> Become {
+        self.inventory.elevation.get(machine).cloned().unwrap_or_default()
+    }
+}
+
+/// Kubeconfigs from files, and from commands on hosts.
+struct Kubeconfigs {
+    inventory: Arc<Inventory>,
+    machines: Arc<SshBackend>,
+}
+
+#[async_trait]
+impl KubeconfigSource for Kubeconfigs {
+    async fn kubeconfig(&self, cluster: &str, ctx: &CallContext) -> Result<ClusterAccess, CallError> {
+        let known = self.inventory.clusters.get(cluster);
+        let known = known.ok_or_else(|| CallError::Invalid(format!("there is no cluster {cluster}")))?;
+        let (kubeconfig, origin) = match &known.kubeconfig {
+            Kubeconfig::File(path) => {
+                let path = PathBuf::from(paths::absolute(path, &self.inventory.folder, &self.inventory.home));
+                let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
+                    CallError::Invalid(format!("the kubeconfig of {cluster} cannot be read: {}: {error}", path.display()))
+                })?;
+                (text, Origin::File(path))
+            }
+            Kubeconfig::Host { hosts, command, privileged } => self.from_hosts(cluster, hosts, command, *privileged, ctx).await?,
+        };
+        Ok(ClusterAccess {
+            kubeconfig,
+            origin,
+            context: known.context.clone(),
+            server: known.server.clone(),
+            uid: known.uid.clone(),
+            via: None,
+        })
+    }
+}
+
+impl Kubeconfigs {
+    /// The first host that answers.
+    async fn from_hosts(
+        &self,
+        cluster: &str,
+        hosts: &[String],
+        argv: &[String],
+        privileged: bool,
+        ctx: &CallContext,
+    ) -> Result<(String, Origin), CallError> {
+        let command = Command { argv: argv.to_vec(), privileged, timeout_ms: Some(60_000), ..Command::default() };
+        let look = Look::Ssh(SshLook::Observe { commands: vec![command] });
+        let mut failed = Vec::new();
+        for host in hosts {
+            match self.machines.look(&Target::Machine(host.clone()), &look, ctx).await {
+                Ok(Answer::Outputs(outputs)) => match outputs.into_iter().next() {
+                    Some(output) if output.exit.success() => {
+                        let text = output.stdout.lossy().into_owned();
+                        return Ok((text, Origin::Machine(host.clone())));
+                    }
+                    Some(output) => {
+                        let stderr = output.stderr.lossy();
+                        let tail = stderr.trim().lines().last().unwrap_or_default();
+                        failed.push(format!("{host}: {}: {tail}", output.exit));
+                    }
+                    None => failed.push(format!("{host}: no answer")),
+                },
+                Ok(_) => failed.push(format!("{host}: an answer of another kind")),
+                Err(error) => failed.push(format!("{host}: {error}")),
+            }
+        }
+        Err(CallError::Unreachable(format!(
+            "the kubeconfig of {cluster} could not be got by `{}`: {}",
+            argv.join(" "),
+            failed.join("; ")
+        )))
+    }
+}

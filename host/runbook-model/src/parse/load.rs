@@ -1,0 +1,270 @@
+//! Loading a runbook with its inventory and its includes.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::diagnostic::{Diagnostic, Source, has_errors};
+use crate::manifest::Manifest;
+use crate::parse::inventory::{self, Inventory};
+use crate::parse::names::{Known, Names};
+use crate::parse::steps;
+use crate::plan::{Cluster, Host, InputDef, Runbook};
+use crate::schema::node::{self, Node, table_to_json};
+use crate::schema::read::{Reading, Spanned};
+use crate::schema::v1;
+
+/// Runbooks that include one another deeper than this are a mistake.
+const MAX_DEPTH: usize = 8;
+
+/// Mistakes that may only be the consequence of a syntax error in the same file.
+const CONSEQUENCES: [&str; 10] = [
+    "not-a-list",
+    "missing-key",
+    "unknown-key",
+    "undefined-name",
+    "undefined-host",
+    "undefined-cluster",
+    "undefined-step",
+    "missing-input",
+    "role",
+    "needs-order",
+];
+
+/// Reads the files that a runbook names.
+pub trait Files {
+    /// The text of a file, by its path as [`join_path`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, in words.
+    fn read(&self, path: &str) -> Result<String, String>;
+}
+
+/// The plugins that there are.
+pub trait Catalog {
+    /// The manifest of a plugin; those of `[plugins]` among them.
+    fn manifest(&self, plugin: &str) -> Option<&Manifest>;
+
+    /// The names of all plugins.
+    fn names(&self) -> Vec<String>;
+
+    /// Whether a plugin is part of the program.
+    fn is_builtin(&self, plugin: &str) -> bool {
+        let _ = plugin;
+        false
+    }
+}
+
+/// Loads a runbook: the runbook if nothing is wrong with it, and all that is to be said of it, warnings too.
+///
+/// `file_name` is the path of the file as diagnostics show it; paths in the file are relative to its folder.
+pub fn load(file_name: &str, text: &str, files: &dyn Files, catalog: &dyn Catalog) -> (Option<Runbook>, Vec<Diagnostic>) {
+    let loader = Loader {
+        files,
+        catalog,
+        out: RefCell::default(),
+        order: RefCell::default(),
+        torn: RefCell::default(),
+        components: RefCell::default(),
+    };
+    let runbook = loader.file(file_name, text, None, &mut Vec::new());
+    let diagnostics = loader.finish();
+    (runbook.filter(|_| !has_errors(&diagnostics)), diagnostics)
+}
+
+/// A component that a runbook names in `[plugins]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Component {
+    /// Name of the plugin.
+    pub name: String,
+    /// Path of the component, as [`join_path`] gives it.
+    pub path: String,
+}
+
+/// The components that a runbook and those that it includes name, to be read before [`load`] asks its catalog for them. What is
+/// wrong with the files is left for [`load`] to say.
+pub fn components(file_name: &str, text: &str, files: &dyn Files) -> BTreeSet<Component> {
+    let mut found = BTreeSet::new();
+    gather_components(file_name, text, files, 0, &mut found);
+    found
+}
+
+fn gather_components(file_name: &str, text: &str, files: &dyn Files, depth: usize, found: &mut BTreeSet<Component>) {
+    let source = Arc::new(Source { name: file_name.to_owned(), text: text.to_owned() });
+    let (root, _) = node::parse(&source);
+    for entry in root.entry("plugins").and_then(|e| e.value.as_table()).unwrap_or_default() {
+        if let Some(path) = entry.value.as_str() {
+            found.insert(Component { name: entry.key.clone(), path: join_path(file_name, path) });
+        }
+    }
+    let steps = root.entry("step").map(|e| &e.value.data);
+    if let Some(node::Data::List(steps)) = steps
+        && depth < MAX_DEPTH
+    {
+        for file in steps.iter().filter_map(|s| s.entry("include")?.value.as_str()) {
+            let path = join_path(file_name, file);
+            if let Ok(text) = files.read(&path) {
+                gather_components(&path, &text, files, depth + 1, found);
+            }
+        }
+    }
+}
+
+/// A path that stands in a file, as seen from where that file is seen: relative ones begin at the file's folder.
+pub fn join_path(file: &str, path: &str) -> String {
+    if path.starts_with('/') || path.starts_with('~') {
+        return path.to_owned();
+    }
+    let path = path.strip_prefix("./").unwrap_or(path);
+    match file.rsplit_once('/') {
+        Some((folder, _)) => format!("{folder}/{path}"),
+        None => path.to_owned(),
+    }
+}
+
+/// What an included runbook sees of the one that includes it.
+pub(super) struct Outer<'o> {
+    /// Its hosts.
+    pub(super) hosts: &'o [Host],
+    /// Its clusters.
+    pub(super) clusters: &'o [Cluster],
+    /// The path of the included file from the folder of the outermost runbook.
+    pub(super) path: String,
+}
+
+/// One loading, all files of it.
+pub(super) struct Loader<'a> {
+    pub(super) files: &'a dyn Files,
+    pub(super) catalog: &'a dyn Catalog,
+    pub(super) out: RefCell<Vec<Diagnostic>>,
+    /// Files in the order in which they were met.
+    order: RefCell<Vec<String>>,
+    /// Files with syntax errors.
+    torn: RefCell<BTreeSet<String>>,
+    /// The components that `[plugins]` of all files name.
+    components: RefCell<BTreeMap<String, String>>,
+}
+
+impl<'a> Loader<'a> {
+    /// Reads a file into its tree. None: it is of another version of the language.
+    pub(super) fn tree(&self, file_name: &str, text: &str, schema_required: bool) -> (Option<Node>, Reading<'_>) {
+        let source = Arc::new(Source { name: file_name.to_owned(), text: text.to_owned() });
+        self.order.borrow_mut().push(file_name.to_owned());
+        let (root, errors) = node::parse(&source);
+        if errors.iter().any(|e| e.code == "syntax") {
+            self.torn.borrow_mut().insert(file_name.to_owned());
+        }
+        self.out.borrow_mut().extend(errors);
+        let reading = Reading { source, out: &self.out };
+        let readable = v1::check_schema(&reading, &root, schema_required);
+        (readable.then_some(root), reading)
+    }
+
+    /// Loads one runbook. `above`: the files that include it.
+    pub(super) fn file(&self, file_name: &str, text: &str, outer: Option<&Outer<'_>>, above: &mut Vec<String>) -> Option<Runbook> {
+        let (root, reading) = self.tree(file_name, text, true);
+        let file = v1::read_file(&reading, &root?);
+        above.push(file_name.to_owned());
+        let runbook = self.assemble(&reading, file, outer, above);
+        above.pop();
+        runbook
+    }
+
+    fn assemble(&self, r: &Reading<'_>, file: v1::File, outer: Option<&Outer<'_>>, above: &mut Vec<String>) -> Option<Runbook> {
+        let inputs: Vec<InputDef> = file.inputs.iter().map(|i| i.def.clone()).collect();
+        if outer.is_some() {
+            for input in file.inputs.iter().filter(|i| matches!(&i.def.from, Some(from) if !is_implied_prompt(from, &i.def))) {
+                let message = format!("`from` of `{}` is not used here, because another runbook includes this one", input.def.name);
+                let diagnostic = Diagnostic::warning("unused", message).help("the including step gives the value in `with`");
+                r.report(&input.span, diagnostic);
+            }
+        }
+        let known = Known { inputs: &inputs, vars: &file.vars };
+        for (index, entry) in file.vars.iter().enumerate() {
+            let names = Names::of_values(&known, index);
+            names.check_value(r, &entry.value, true);
+        }
+        let Inventory { hosts, clusters } = inventory::assemble(self, r, &file, &known, outer);
+        self.check_plugins(r, &file.plugins);
+        let plugins: BTreeMap<String, String> = file.plugins.iter().map(|(n, p)| (n.value.clone(), p.value.clone())).collect();
+        let world = steps::World { loader: self, r, known: &known, hosts: &hosts, clusters: &clusters, plugins: &plugins, outer };
+        let plan_steps = world.steps(&file.steps, above);
+        inventory::check_creators(r, &file, &plan_steps);
+        Some(Runbook {
+            schema: 1,
+            name: file.name?,
+            description: file.description,
+            file: r.source.name.clone(),
+            sha256: hex::encode(Sha256::digest(r.source.text.as_bytes())),
+            targets: file.targets,
+            on_failure: file.on_failure,
+            vars: table_to_json(&file.vars),
+            hosts: inventory::without_foreign_creators(hosts, &plan_steps),
+            clusters: inventory::clusters_without_foreign_creators(clusters, &plan_steps),
+            plugins,
+            steps: plan_steps,
+            inputs,
+        })
+    }
+
+    fn check_plugins(&self, r: &Reading<'_>, plugins: &[(Spanned<String>, Spanned<String>)]) {
+        for (name, _) in plugins.iter().filter(|(name, _)| self.catalog.is_builtin(&name.value)) {
+            let message = format!("the plugin `{}` is part of the program and cannot be replaced", name.value);
+            r.report(&name.span, Diagnostic::error("conflict", message).help("give yours another name"));
+        }
+        for (name, path) in plugins {
+            let path = join_path(&r.source.name, &path.value);
+            let mut known = self.components.borrow_mut();
+            let first = known.entry(name.value.clone()).or_insert_with(|| path.clone());
+            if *first != path {
+                let message = format!("the plugin `{}` is {first} already, in the runbook that includes this one or beside it", name.value);
+                r.report(&name.span, Diagnostic::error("conflict", message).help("a name stands for one component in the whole run"));
+            }
+        }
+    }
+
+    /// Loads an included runbook; says why where it cannot.
+    pub(super) fn include(&self, r: &Reading<'_>, file: &Spanned<String>, outer: &Outer<'_>, above: &mut Vec<String>) -> Option<Runbook> {
+        let path = join_path(&r.source.name, &file.value);
+        if above.contains(&path) || above.len() >= MAX_DEPTH {
+            let chain: Vec<&str> = above.iter().map(String::as_str).chain([path.as_str()]).collect();
+            let message = if above.contains(&path) { "a runbook includes itself" } else { "runbooks include one another too deeply" };
+            r.report(&file.span, Diagnostic::error("cycle", format!("{message}: {}", chain.join(" -> "))));
+            return None;
+        }
+        match self.files.read(&path) {
+            Ok(text) => self.file(&path, &text, Some(outer), above),
+            Err(reason) => {
+                r.report(&file.span, Diagnostic::error("unreadable", format!("cannot read the runbook {path}: {reason}")));
+                None
+            }
+        }
+    }
+
+    /// All diagnostics, in the order of files and places, each once.
+    fn finish(self) -> Vec<Diagnostic> {
+        let mut all = self.out.into_inner();
+        let order = self.order.into_inner();
+        let torn = self.torn.into_inner();
+        all.retain(|d| !(CONSEQUENCES.contains(&d.code) && d.file.as_ref().is_some_and(|f| torn.contains(&f.name))));
+        let place = |d: &Diagnostic| {
+            let file = d.file.as_ref().and_then(|f| order.iter().position(|o| *o == f.name));
+            (file, d.span.start, d.span.end)
+        };
+        all.sort_by_key(place);
+        let mut kept: Vec<Diagnostic> = Vec::with_capacity(all.len());
+        for diagnostic in all {
+            if !kept.iter().rev().take_while(|k| k.span == diagnostic.span).any(|k| *k == diagnostic) {
+                kept.push(diagnostic);
+            }
+        }
+        kept
+    }
+}
+
+fn is_implied_prompt(from: &crate::plan::InputFrom, def: &InputDef) -> bool {
+    matches!(from, crate::plan::InputFrom::Prompt(_)) && def.kind == crate::plan::InputType::Secret
+}

@@ -1,0 +1,350 @@
+//! The plugins of the program.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
+use runbook_model::call::{Call, Level, Note, Request, Target};
+use runbook_model::manifest::Manifest;
+use runbook_packs::{ReadError, Schema};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::bindings::PluginPre;
+use crate::call::{Question, Reply, Visit};
+use crate::engine::GuestThreads;
+use crate::limits::Limits;
+use crate::load::{self, Cache};
+use crate::output::Output;
+use crate::preflight::{self, NoRoad};
+use crate::state::State;
+
+/// A plugin only prints a constant to describe itself; starting an interpreter takes most of it.
+const DESCRIBE: Duration = Duration::from_secs(30);
+
+/// Lines of a guest's output that go into the journal.
+const LOGGED_LINES: usize = 200;
+
+/// How long the journal may take for these lines.
+const LOGGING: Duration = Duration::from_secs(5);
+
+/// Post-conditions that are reported as not met.
+const MAX_WRONG: usize = 100;
+
+/// How plugins are run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A folder for compiled plugins, private to the user; made where it is missing. None, or one that cannot be used: they
+    /// are compiled anew by each process.
+    pub cache_dir: Option<PathBuf>,
+    /// What one call may use.
+    pub limits: Limits,
+}
+
+/// Why plugins cannot be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The compiler does not start.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// No threads for guests.
+    #[error("threads for plugins cannot be started: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Why a component is not taken as a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is no plugin.
+    #[error("`{name}` is not a plugin: {error}")]
+    Read {
+        /// The name that was asked for.
+        name: String,
+        /// What it is instead.
+        error: ReadError,
+    },
+    /// It says that it is another one.
+    #[error("`{name}` calls itself `{itself}` in its manifest")]
+    Name {
+        /// The name that was asked for.
+        name: String,
+        /// Its own.
+        itself: String,
+    },
+    /// The name is taken by another component.
+    #[error("there are two different plugins named `{0}`")]
+    Twice(String),
+    /// It wants something that is not offered, or lacks something.
+    #[error("`{name}` does not fit this version of runbook: {message}")]
+    Unfit {
+        /// The name that was asked for.
+        name: String,
+        /// What is wanted and what is offered.
+        message: String,
+    },
+}
+
+/// A plugin as far as it is known without running it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// SHA-256 of the component, lower-case hex.
+    pub sha256: String,
+    /// What it imports: all that it can reach.
+    pub imports: Vec<String>,
+}
+
+/// The plugins of the program. Clones are the same host.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    limits: Limits,
+    threads: GuestThreads,
+    plugins: RwLock<BTreeMap<String, Arc<Entry>>>,
+}
+
+struct Entry {
+    loaded: Loaded,
+    manifest_json: String,
+    bytes: Cow<'static, [u8]>,
+    ready: OnceCell<Ready>,
+}
+
+/// A plugin that can be called.
+struct Ready {
+    pre: PluginPre<State>,
+    /// Schemas of the outputs, by action.
+    outputs: BTreeMap<String, Schema>,
+}
+
+impl Host {
+    /// Starts a host without plugins. A cache that cannot be used is only warned of.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not start.
+    pub fn new(options: Options) -> Result<Self, StartError> {
+        let engine = crate::engine::start().map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let linker = preflight::linker(&engine).map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let cache = options.cache_dir.and_then(|dir| {
+            let shown = dir.display().to_string();
+            Cache::open(dir).inspect_err(|error| tracing::warn!("compiled plugins are not kept: {shown}: {error}")).ok()
+        });
+        let threads = GuestThreads::start()?;
+        let plugins = RwLock::default();
+        Ok(Self(Arc::new(Inner { engine, linker, cache, limits: options.limits, threads, plugins })))
+    }
+
+    /// Takes a component as the plugin with this name. Reads it, and compares names and versions of what it imports with what
+    /// is offered; compiles and runs nothing. Loading the same component again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it is no plugin, another one, or does not fit.
+    pub fn load(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Loaded, LoadError> {
+        let bytes = bytes.into();
+        let name = name.to_owned();
+        let component = match runbook_packs::read(&bytes) {
+            Ok(component) => component,
+            Err(error) => return Err(LoadError::Read { name, error }),
+        };
+        if component.manifest.name != name {
+            return Err(LoadError::Name { name, itself: component.manifest.name });
+        }
+        if let Err(message) = preflight::names(&component) {
+            return Err(LoadError::Unfit { name, message });
+        }
+        let loaded = Loaded { manifest: component.manifest, sha256: component.sha256, imports: component.imports };
+        let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
+        match plugins.get(&name) {
+            Some(entry) if entry.loaded.sha256 != loaded.sha256 => return Err(LoadError::Twice(name)),
+            Some(_) => {}
+            None => {
+                let entry = Entry {
+                    loaded: loaded.clone(),
+                    manifest_json: component.manifest_json,
+                    bytes,
+                    ready: OnceCell::new(),
+                };
+                plugins.insert(name, Arc::new(entry));
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Compiles a plugin or takes it from the cache, compares the types of what it imports and exports, and what it says of
+    /// itself with its manifest. To be done for all plugins of a runbook before its first step; otherwise the first call does
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`PluginError::Unfit`] for what does not fit; what went wrong while it described itself.
+    pub async fn prepare(&self, name: &str) -> Result<(), PluginError> {
+        let entry = self.entry(name)?;
+        self.ready(&entry).await.map(drop)
+    }
+
+    /// The plugins, as the engine calls them.
+    pub fn plugins(&self) -> Arc<dyn Plugins> {
+        Arc::new(self.clone())
+    }
+
+    fn entry(&self, name: &str) -> Result<Arc<Entry>, PluginError> {
+        let plugins = self.0.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        plugins.get(name).cloned().ok_or_else(|| unfit(format!("there is no plugin named `{name}`")))
+    }
+
+    async fn ready<'a>(&self, entry: &'a Arc<Entry>) -> Result<&'a Ready, PluginError> {
+        entry.ready.get_or_try_init(|| self.make_ready(entry)).await
+    }
+
+    async fn make_ready(&self, entry: &Arc<Entry>) -> Result<Ready, PluginError> {
+        let (inner, compiled) = (Arc::clone(&self.0), Arc::clone(entry));
+        let pre = tokio::task::spawn_blocking(move || {
+            let component = load::load(&inner.engine, inner.cache.as_ref(), &compiled.loaded.sha256, &compiled.bytes)?;
+            preflight::types(&inner.linker, &component)
+        })
+        .await
+        .map_err(|error| unfit(format!("internal error while compiling it: {error}")))?
+        .map_err(|error| unfit(format!("{error:#}")))?;
+
+        let mut outputs = BTreeMap::new();
+        for action in &entry.loaded.manifest.actions {
+            let schema = Schema::compile(&action.outputs).map_err(|error| unfit(error.to_string()))?;
+            outputs.insert(action.name.clone(), schema);
+        }
+
+        let deadline = Instant::now() + DESCRIBE;
+        let (reply, _) = self.visit(pre.clone(), Arc::new(NoRoad), deadline, Question::Describe).await;
+        let Reply::Json(described) = reply? else {
+            return Err(unfit("internal error: it answered another question".to_owned()));
+        };
+        let same = match serde_json::from_str::<Value>(&described) {
+            Ok(described) => serde_json::from_str::<Value>(&entry.manifest_json).is_ok_and(|m| m == described),
+            Err(_) => false,
+        };
+        if !same {
+            return Err(unfit("what it says of itself (`describe`) is not what its manifest says".to_owned()));
+        }
+        Ok(Ready { pre, outputs })
+    }
+
+    /// Makes one call on the threads for guests. When this future is dropped, the guest is too.
+    async fn visit(
+        &self,
+        pre: PluginPre<State>,
+        road: Arc<dyn Road>,
+        deadline: Instant,
+        question: Question,
+    ) -> (Result<Reply, PluginError>, Output) {
+        let output = Output::default();
+        let visit = Visit {
+            pre,
+            limits: self.0.limits.clone(),
+            road,
+            deadline,
+            home: Handle::current(),
+            output: output.clone(),
+            question,
+        };
+        let broke = |message: String| PluginError::Crashed { message };
+        let Some(threads) = self.0.threads.handle() else {
+            return (Err(broke("internal error: the threads for plugins are gone".to_owned())), output);
+        };
+        let reply = match AbortOnDropHandle::new(threads.spawn(visit.run())).await {
+            Ok(reply) => reply,
+            Err(error) => Err(broke(format!("internal error: {error}"))),
+        };
+        (reply, output)
+    }
+
+    async fn call(&self, call: &PluginCall, entry: &Arc<Entry>, question: Question) -> Result<Reply, PluginError> {
+        let deadline = tokio::time::Instant::from_std(call.deadline);
+        let ready = timeout_at(deadline, self.ready(entry)).await.map_err(|_| PluginError::Limit {
+            limit: "time: the step's time was over while the plugin was compiled".to_owned(),
+        })??;
+        let (reply, output) = self.visit(ready.pre.clone(), Arc::clone(&call.road), call.deadline, question).await;
+        // The journal has the lines also where the call failed; a journal that does not take them fails elsewhere, louder.
+        let _ = timeout(LOGGING, keep_output(call.road.as_ref(), &output)).await;
+        reply
+    }
+}
+
+#[async_trait]
+impl Plugins for Host {
+    async fn converge(&self, call: PluginCall) -> Result<Value, PluginError> {
+        let entry = self.entry(&call.plugin)?;
+        known_action(&entry, &call.action)?;
+        let question = Question::Converge { action: call.action.clone(), inputs: call.inputs.to_string() };
+        let Reply::Json(text) = self.call(&call, &entry, question).await? else {
+            return Err(bad("it answered another question".to_owned()));
+        };
+        if text.len() > self.0.limits.outputs {
+            return Err(bad(format!("its outputs are larger than {} KiB", self.0.limits.outputs >> 10)));
+        }
+        let outputs: Value =
+            serde_json::from_str(&text).map_err(|error| bad(format!("its outputs are not JSON: {error}")))?;
+        if !outputs.is_object() {
+            return Err(bad("its outputs are not a JSON object".to_owned()));
+        }
+        let schema = entry.ready.get().and_then(|ready| ready.outputs.get(&call.action));
+        let wrong = schema.map(|schema| schema.violations(&outputs)).unwrap_or_default();
+        if wrong.is_empty() {
+            Ok(outputs)
+        } else {
+            Err(bad(format!("its outputs are not what its manifest says: {}", wrong.join("; "))))
+        }
+    }
+
+    async fn verify(&self, call: PluginCall) -> Result<Vec<String>, PluginError> {
+        let entry = self.entry(&call.plugin)?;
+        known_action(&entry, &call.action)?;
+        let question = Question::Verify { action: call.action.clone(), inputs: call.inputs.to_string() };
+        let Reply::Wrong(mut wrong) = self.call(&call, &entry, question).await? else {
+            return Err(bad("it answered another question".to_owned()));
+        };
+        let more = wrong.len().saturating_sub(MAX_WRONG);
+        wrong.truncate(MAX_WRONG);
+        if more > 0 {
+            wrong.push(format!("and {more} more"));
+        }
+        Ok(wrong)
+    }
+}
+
+fn known_action(entry: &Entry, action: &str) -> Result<(), PluginError> {
+    if entry.loaded.manifest.action(action).is_some() {
+        return Ok(());
+    }
+    Err(unfit(format!("`{}` has no action `{action}`", entry.loaded.manifest.name)))
+}
+
+/// Writes what a guest wrote to stdout and stderr into the journal.
+async fn keep_output(road: &dyn Road, output: &Output) {
+    for message in output.last_lines(LOGGED_LINES) {
+        let call = Call::Note(Note::Log { level: Level::Debug, message });
+        let _ = road.call(Request { target: Target::Run, call }).await;
+    }
+}
+
+fn unfit(message: String) -> PluginError {
+    PluginError::Unfit { message }
+}
+
+fn bad(message: String) -> PluginError {
+    PluginError::BadAnswer { message }
+}

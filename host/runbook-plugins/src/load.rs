@@ -1,0 +1,194 @@
+//! Compiles components, and keeps what was compiled.
+//!
+//! A compiled component is machine code that we run with our own rights: loading one is a decision of trust. So the cache is a
+//! folder that nobody else may enter, and what is in it came from this program. It is never taken from a pack.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Bytes of a compiled component: twice to four times those of the component.
+const MAX_COMPILED: u64 = 1 << 30;
+
+/// A private folder of compiled components.
+pub(crate) struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// Opens the folder, and makes it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or somebody else may write to it.
+    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let found = fs::symlink_metadata(&dir)?;
+        if !found.is_dir() {
+            return Err(io::Error::other("it is not a directory"));
+        }
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it belongs to somebody else"));
+        }
+        if found.mode() & 0o077 != 0 {
+            return Err(io::Error::other(format!(
+                "others may enter it (mode {:04o}): chmod 700 {}",
+                found.mode() & 0o7777,
+                dir.display()
+            )));
+        }
+        Ok(Self { dir })
+    }
+
+    /// Where a component lies once it is compiled for this engine.
+    fn path(&self, engine: &Engine, sha256: &str) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.dir.join(format!("{sha256}-{:016x}.cwasm", hasher.finish()))
+    }
+
+    fn store(&self, path: &Path, compiled: &[u8]) -> io::Result<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!(".{}-{number}.tmp", std::process::id()));
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(compiled)?;
+            // The name must never stand for half of the code, not even after a power failure.
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        };
+        write().inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    }
+}
+
+/// The component, from the cache or compiled. Blocks: up to a tenth of a second for a plugin in Rust, ten seconds for an interpreter.
+///
+/// # Errors
+///
+/// When the component is not valid.
+pub(crate) fn load(engine: &Engine, cache: Option<&Cache>, sha256: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+    let Some(cache) = cache else {
+        return Component::new(engine, bytes);
+    };
+    let path = cache.path(engine, sha256);
+    match stored(engine, &path) {
+        Ok(Some(component)) => return Ok(component),
+        Ok(None) => {}
+        Err(error) => tracing::warn!("compiling again: {} cannot be used: {error:#}", path.display()),
+    }
+    let component = Component::new(engine, bytes)?;
+    // A full disk costs the time to compile, not the run.
+    if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| cache.store(&path, &code)) {
+        tracing::warn!("the compiled plugin could not be kept at {}: {error}", path.display());
+    }
+    Ok(component)
+}
+
+/// What was compiled earlier, if there is any.
+fn stored(engine: &Engine, path: &Path) -> wasmtime::Result<Option<Component>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let code = trusted(&mut file)?;
+    #[expect(unsafe_code, reason = "loading compiled code is the purpose of the cache")]
+    // SAFETY: the bytes must come from this engine's `serialize`. They were read from a regular file that belongs to us and
+    // that nobody else can write, in a folder that nobody else can enter; only `Cache::store` writes there, under a name that
+    // is complete once it exists. wasmtime itself checks that its version and settings are the same.
+    let component = unsafe { Component::deserialize(engine, code)? };
+    Ok(Some(component))
+}
+
+/// The content of a file that only we can have written.
+fn trusted(file: &mut File) -> io::Result<Vec<u8>> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others may have written it"));
+    }
+    if found.len() > MAX_COMPILED {
+        return Err(io::Error::other("it is too large"));
+    }
+    let mut code = Vec::new();
+    // Read, not mapped: what was checked is what is loaded, whatever becomes of the file.
+    file.take(MAX_COMPILED).read_to_end(&mut code)?;
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn component() -> (Engine, Vec<u8>, String) {
+        let engine = crate::engine::start().expect("starts");
+        let bytes = wat::parse_str("(component (core module (func (export \"f\"))))").expect("is WAT");
+        let sha256 = runbook_packs::digest(&bytes);
+        (engine, bytes, sha256)
+    }
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        fs::read_dir(dir).expect("lists").map(|entry| entry.expect("is there").path()).collect()
+    }
+
+    #[test]
+    fn compiles_once_and_loads_afterwards() {
+        let (engine, bytes, sha256) = component();
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let cache = Cache::open(dir.path().join("a/b")).expect("opens");
+        load(&engine, Some(&cache), &sha256, &bytes).expect("compiles");
+        let kept = files(&cache.dir);
+        assert_eq!(kept.len(), 1, "one file, no temporary one: {kept:?}");
+        assert_eq!(fs::metadata(&kept[0]).expect("is there").mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&cache.dir).expect("is there").mode() & 0o777, 0o700);
+        // No component at all: it can only come from the cache.
+        load(&engine, Some(&cache), &sha256, b"nothing").expect("loads");
+        load(&engine, None, &sha256, b"nothing").expect_err("does not compile");
+    }
+
+    #[test]
+    fn compiles_again_what_is_damaged_or_not_ours_alone() {
+        let (engine, bytes, sha256) = component();
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let cache = Cache::open(dir.path().join("c")).expect("opens");
+        let path = cache.path(&engine, &sha256);
+        load(&engine, Some(&cache), &sha256, &bytes).expect("compiles");
+        let good = fs::read(&path).expect("reads");
+
+        for damage in [b"garbage".to_vec(), Vec::new(), good[..good.len() / 2].to_vec()] {
+            fs::write(&path, damage).expect("writes");
+            load(&engine, Some(&cache), &sha256, &bytes).expect("compiles again");
+            assert!(stored(&engine, &path).expect("is good again").is_some());
+        }
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("changes the mode");
+        assert!(stored(&engine, &path).is_err(), "others could have written it");
+        fs::remove_file(&path).expect("removes");
+        std::os::unix::fs::symlink("/etc/hostname", &path).expect("links");
+        assert!(stored(&engine, &path).is_err(), "a link leads anywhere");
+    }
+
+    #[test]
+    fn refuses_folders_that_others_may_enter() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let open = dir.path().join("open");
+        fs::create_dir(&open).expect("makes it");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).expect("changes the mode");
+        let error = Cache::open(open).err().expect("is refused").to_string();
+        assert!(error.contains("mode 0755") && error.contains("chmod 700"), "{error}");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("writes");
+        Cache::open(file).err().expect("is refused");
+    }
+}

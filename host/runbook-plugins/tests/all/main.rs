@@ -1,0 +1,11 @@
+//! Plugins as real components, each against a road that records what arrives.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod answers;
+mod crashes;
+mod everything;
+mod limits;
+mod road;
+mod sandbox;
+mod support;
+mod unfit;

@@ -1,0 +1,188 @@
+//! Opens helper shells: as the login user, or as root by sudo.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runbook_model::call::CallError;
+
+use crate::quote::{nonce, tail};
+use crate::shell::{Session, Shell};
+use crate::transport::{Output, Process, Transport};
+
+/// How commands that need root get it on a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Become {
+    /// Not at all: they run as the login user.
+    #[default]
+    None,
+    /// By sudo.
+    Sudo {
+        /// Name of the secret that holds the password; none where sudo asks for none.
+        password: Option<String>,
+    },
+}
+
+/// A shell that does not answer by then never will.
+const OPEN_LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of login noise that are looked through.
+const NOISE: usize = 64 << 10;
+
+/// Sets a helper shell up: no files are read into it, messages are in English, the tools of administration are found.
+const SET_UP: &str = r#"unset ENV BASH_ENV CDPATH RB_P RB_X RB_D RB_F RB_S
+LC_ALL=C; export LC_ALL
+for RB_X in /usr/local/sbin /usr/sbin /sbin /snap/bin; do
+case ":$PATH:" in *":$RB_X:"*) ;; *) PATH="$PATH:$RB_X" ;; esac
+done; export PATH
+cd 2>/dev/null || cd /
+RB_S=$(command -v setsid); RB_P=$(command -v perl)
+"#;
+
+/// What is needed to open a helper shell on one connection.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    /// Where.
+    pub(crate) transport: Arc<dyn Transport>,
+    /// Its name, for messages.
+    pub(crate) machine: String,
+    /// As root, by sudo; else as the login user.
+    pub(crate) root: bool,
+    /// For sudo.
+    pub(crate) password: Option<String>,
+}
+
+impl Opener {
+    /// Opens a shell that is ready for commands.
+    pub(crate) async fn open(&self, deadline: Instant) -> Result<Shell, CallError> {
+        let deadline = deadline.min(Instant::now() + OPEN_LIMIT);
+        let opening = async {
+            let process = if self.root { self.start_root().await? } else { self.start_login().await? };
+            self.set_up(process).await
+        };
+        tokio::time::timeout_at(deadline.into(), opening).await.unwrap_or_else(|_| {
+            Err(CallError::TimedOut(format!(
+                "{} gave no {}shell in time",
+                self.machine,
+                if self.root { "root " } else { "" }
+            )))
+        })
+    }
+
+    async fn start_login(&self) -> Result<Process, CallError> {
+        let hello = nonce();
+        let mut process = self.transport.start(&format!("echo {hello}; exec env -u ENV sh")).await?;
+        let mut heard = Heard::default();
+        while !heard.has(0, &hello) {
+            if let Some(ended) = heard.listen(&mut process).await {
+                return Err(CallError::Unreachable(format!("no shell on {}: {ended}", self.machine)));
+            }
+        }
+        Ok(process)
+    }
+
+    /// The password is asked for with a text that only sudo can have said, and is consumed before the root shell starts.
+    async fn start_root(&self) -> Result<Process, CallError> {
+        let (hello, prompt) = (nonce(), nonce());
+        let shell = format!("echo {hello}; exec env -u ENV sh");
+        let line = format!(
+            "exec sh -c 'if [ \"$(id -u)\" = 0 ]; then {shell}; fi; exec sudo -H -S -p {prompt} -- sh -c \"{shell}\"'"
+        );
+        let mut process = self.transport.start(&line).await?;
+        let mut heard = Heard::default();
+        let mut answered = false;
+        while !heard.has(0, &hello) {
+            if heard.has(1, &prompt) {
+                heard.forget_errors();
+                process.stdin.send(self.answer(answered)?).await.map_err(|_| self.lost())?;
+                answered = true;
+            }
+            if let Some(ended) = heard.listen(&mut process).await {
+                return Err(CallError::Failed(format!(
+                    "sudo on {} did not give root: {ended}; the login user needs the right to run `sh` by sudo",
+                    self.machine
+                )));
+            }
+        }
+        Ok(process)
+    }
+
+    fn answer(&self, answered: bool) -> Result<Vec<u8>, CallError> {
+        let machine = &self.machine;
+        match &self.password {
+            Some(password) if !answered && !password.contains(['\n', '\0']) => Ok(format!("{password}\n").into_bytes()),
+            Some(_) => Err(CallError::Failed(format!(
+                "sudo on {machine} refused the password; check the secret that hosts.{machine}.become names"
+            ))),
+            None => Err(CallError::Failed(format!(
+                "sudo on {machine} asks for a password; give it in hosts.{machine}: become = {{ sudo = true, password = \
+                 \"{{{{ inputs.X }}}}\" }} with a secret input X, or allow the login user NOPASSWD in sudoers"
+            ))),
+        }
+    }
+
+    fn lost(&self) -> CallError {
+        CallError::Unreachable(format!("the connection to {} was lost while a shell was opened", self.machine))
+    }
+
+    async fn set_up(&self, mut process: Process) -> Result<Shell, CallError> {
+        let ready = nonce();
+        let script = format!(
+            "{{\n{SET_UP}printf '\\n%s %s\\n' {ready} \"$$\"; printf '%s\\n' \"$RB_S\" \"$RB_P\" {ready}.\n}}\n"
+        );
+        process.stdin.send(script.into_bytes()).await.map_err(|_| self.lost())?;
+        let mut heard = Heard::default();
+        let end = format!("\n{ready}.\n");
+        while !heard.has(0, &end) {
+            if let Some(ended) = heard.listen(&mut process).await {
+                return Err(CallError::Unreachable(format!("the helper shell on {} ended: {ended}", self.machine)));
+            }
+        }
+        let text = String::from_utf8_lossy(&heard.streams[0]).into_owned();
+        let garbled = || CallError::Unreachable(format!("the helper shell on {} gave a garbled answer", self.machine));
+        let (_, answer) = text.split_once(&format!("\n{ready} ")).ok_or_else(garbled)?;
+        let mut lines = answer.lines();
+        let pid = lines.next().and_then(|line| line.parse().ok()).ok_or_else(garbled)?;
+        let session = Session::with(lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        if session == Session::None {
+            tracing::warn!(
+                machine = self.machine,
+                "neither setsid nor perl there: a command that must be stopped is found by its parents only"
+            );
+        }
+        Ok(Shell::new(self.clone(), process, pid, session))
+    }
+}
+
+/// What was heard of a process that is being started.
+#[derive(Default)]
+struct Heard {
+    streams: [Vec<u8>; 2],
+}
+
+impl Heard {
+    fn has(&self, which: usize, text: &str) -> bool {
+        memchr::memmem::find(&self.streams[which], text.as_bytes()).is_some()
+    }
+
+    fn forget_errors(&mut self) {
+        self.streams[1].clear();
+    }
+
+    /// Waits for more. Where the process ended: how, in words.
+    async fn listen(&mut self, process: &mut Process) -> Option<String> {
+        let (which, bytes) = match process.output.recv().await {
+            Some(Output::Stdout(bytes)) => (0, bytes),
+            Some(Output::Stderr(bytes)) => (1, bytes),
+            Some(Output::Exit(exit)) => {
+                let said = tail(&self.streams[1]);
+                let said = if said.is_empty() { tail(&self.streams[0]) } else { said };
+                return Some(if said.is_empty() { exit.to_string() } else { said });
+            }
+            None => return Some("the connection was lost".to_owned()),
+        };
+        let stream = &mut self.streams[which];
+        stream.extend_from_slice(&bytes);
+        let surplus = stream.len().saturating_sub(NOISE);
+        stream.drain(..surplus);
+        None
+    }
+}

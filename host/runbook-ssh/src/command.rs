@@ -1,0 +1,415 @@
+//! From a command as data to the text that a helper shell runs.
+//!
+//! A command runs in a session of its own, in a subshell that becomes it: one fork. By the shells' convention, exit codes
+//! 129 to 159 say that it was killed by signal 1 to 31; a program that exits with such a code by itself cannot be told
+//! apart.
+
+use std::time::Duration;
+
+use runbook_engine::backend::Secrets;
+use runbook_model::call::{CallError, Command, Content, Exit, Input, Text, TextPart};
+use runbook_model::redact;
+
+use crate::frame::FrameSpec;
+use crate::quote::{describe, quote};
+use crate::shell::Session;
+
+/// Bytes of standard input and of file content that go into the text of a command; more goes on a channel of its own.
+pub(crate) const INLINE: usize = 32 << 10;
+/// Bytes of each output stream of a command; it is stopped at more.
+pub(crate) const OUTPUT_LIMIT: u64 = 64 << 20;
+
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+/// What a shell's `$?` says of how a command ended.
+pub(crate) fn exit(status: i32) -> Exit {
+    let signal = usize::try_from(status - 129).ok().and_then(|n| SIGNALS.get(n));
+    signal.map_or(Exit::Code(status), |name| Exit::Signal((*name).to_owned()))
+}
+
+/// The wanted content with its secrets put in. None for content that lies elsewhere.
+///
+/// Where a guest wrote a token of a redacted read back, the value takes its place.
+///
+/// # Errors
+///
+/// `invalid` where a secret has no value.
+pub fn materialise(content: &Content, secrets: &Secrets) -> Result<Option<Vec<u8>>, CallError> {
+    match content {
+        Content::Bytes(bytes) => Ok(Some(materialise_bytes(&bytes.0, secrets))),
+        Content::Text(text) => materialise_text(text, secrets).map(Some),
+        Content::CopyOf(_) => Ok(None),
+    }
+}
+
+/// A text with its secrets put in. See [`materialise`].
+///
+/// # Errors
+///
+/// `invalid` where a secret has no value.
+pub fn materialise_text(text: &Text, secrets: &Secrets) -> Result<Vec<u8>, CallError> {
+    let mut out = Vec::new();
+    for part in &text.0 {
+        match part {
+            TextPart::Plain(plain) => out.extend_from_slice(&materialise_bytes(plain.as_bytes(), secrets)),
+            TextPart::Secret(name) => out.extend_from_slice(secret(name, secrets)?.as_bytes()),
+        }
+    }
+    Ok(out)
+}
+
+/// Bytes with the values of secrets where their tokens stand. See [`materialise`].
+pub fn materialise_bytes(bytes: &[u8], secrets: &Secrets) -> Vec<u8> {
+    redact::put_back(bytes, |name| secrets.0.get(name).map(String::as_str))
+}
+
+fn secret<'a>(name: &str, secrets: &'a Secrets) -> Result<&'a str, CallError> {
+    let value = secrets.0.get(name).map(String::as_str);
+    value.ok_or_else(|| CallError::Invalid(format!("the secret `{name}` has no value in this run")))
+}
+
+/// Something that a helper shell runs.
+pub(crate) struct Item {
+    /// For messages.
+    pub(crate) what: String,
+    pub(crate) body: Body,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) follow: bool,
+    /// Bytes of each output stream.
+    pub(crate) limit: u64,
+}
+
+pub(crate) enum Body {
+    /// One command, or several joined by pipes.
+    Commands(Vec<Prepared>),
+    /// Shell text of our own; the arguments are `$1`, `$2` and so on.
+    Script { text: &'static str, arguments: Vec<Vec<u8>>, stdin: Stdin },
+}
+
+pub(crate) enum Stdin {
+    Null,
+    Inline(Vec<u8>),
+    /// The shell's own standard input, after the start mark.
+    Feed,
+}
+
+/// A command with everything put in.
+pub(crate) struct Prepared {
+    argv: Vec<Word>,
+    cwd: Option<String>,
+    env: Vec<(String, Word)>,
+    files: Vec<(String, Vec<u8>)>,
+    stdin: Stdin,
+}
+
+/// A word made of literal bytes and paths of temporary files.
+type Word = Vec<Piece>;
+
+enum Piece {
+    Literal(Vec<u8>),
+    File(String),
+}
+
+impl Item {
+    /// Shell text of our own.
+    pub(crate) fn script(what: impl Into<String>, text: &'static str, arguments: Vec<Vec<u8>>) -> Self {
+        let body = Body::Script { text, arguments, stdin: Stdin::Null };
+        Self { what: what.into(), body, timeout: None, follow: false, limit: OUTPUT_LIMIT }
+    }
+
+    /// Commands joined by pipes, or a single one. Where `fed`, the first one's standard input comes on the shell's own.
+    pub(crate) fn commands(commands: &[Command], secrets: &Secrets, fed: bool) -> Result<Self, CallError> {
+        let what = commands.iter().map(|c| describe(&c.argv)).collect::<Vec<_>>().join(" | ");
+        if commands.is_empty() {
+            return Err(CallError::Invalid("a pipeline of no commands".to_owned()));
+        }
+        let mut prepared = Vec::new();
+        for (place, command) in commands.iter().enumerate() {
+            if place > 0 && command.stdin != Input::None {
+                return Err(CallError::Invalid(format!("{what}: only the first command of a pipeline has a stdin")));
+            }
+            let mut one = prepare(command, secrets).map_err(|why| prefix(&what, why))?;
+            if fed && place == 0 {
+                one.stdin = Stdin::Feed;
+            }
+            prepared.push(one);
+        }
+        let timeout = commands.iter().filter_map(|c| c.timeout_ms).min();
+        Ok(Self {
+            what,
+            body: Body::Commands(prepared),
+            timeout: timeout.map(|ms| Duration::from_millis(ms.into())),
+            follow: commands.iter().any(|c| c.follow),
+            limit: OUTPUT_LIMIT,
+        })
+    }
+}
+
+fn prefix(what: &str, error: CallError) -> CallError {
+    match error {
+        CallError::Invalid(text) => CallError::Invalid(format!("{what}: {text}")),
+        CallError::Denied(text) => CallError::Denied(format!("{what}: {text}")),
+        other => other,
+    }
+}
+
+fn prepare(command: &Command, secrets: &Secrets) -> Result<Prepared, CallError> {
+    let invalid = |text: &str| CallError::Invalid(text.to_owned());
+    let program = command.argv.first().ok_or_else(|| invalid("no program is named"))?;
+    if program.is_empty() || program.starts_with('-') {
+        return Err(invalid("the name of the program is empty or starts with a hyphen"));
+    }
+    let no_nul = |bytes: &[u8], where_: &str| {
+        if bytes.contains(&0) { Err(CallError::Invalid(format!("a NUL byte in {where_}"))) } else { Ok(()) }
+    };
+    for word in &command.argv {
+        no_nul(word.as_bytes(), "argv")?;
+        if secrets.0.keys().any(|name| word.contains(&redact::token(name))) {
+            return Err(CallError::Denied(
+                "a secret in argv: arguments are visible to every user of the machine; use env, stdin or a file"
+                    .to_owned(),
+            ));
+        }
+    }
+    let mut files = Vec::new();
+    for (name, content) in &command.files {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(plain) {
+            return Err(CallError::Invalid(format!(
+                "`{name}` is no name for a temporary file: use letters, digits, _ . -"
+            )));
+        }
+        let content = materialise_text(content, secrets)?;
+        no_nul(&content, "a temporary file")?;
+        files.push((name.clone(), content));
+    }
+    let mut env = Vec::new();
+    for (name, value) in &command.env {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(word) {
+            return Err(CallError::Invalid(format!("`{name}` is no name for an environment variable")));
+        }
+        let mut pieces = Vec::new();
+        for part in &value.0 {
+            match part {
+                TextPart::Plain(plain) => pieces.extend(split(&materialise_bytes(plain.as_bytes(), secrets), &files)),
+                // Not searched for placeholders: a secret's value is taken as it is.
+                TextPart::Secret(name) => pieces.push(Piece::Literal(secret(name, secrets)?.as_bytes().to_vec())),
+            }
+        }
+        for piece in &pieces {
+            if let Piece::Literal(bytes) = piece {
+                no_nul(bytes, "env")?;
+            }
+        }
+        env.push((name.clone(), pieces));
+    }
+    if let Some(cwd) = &command.cwd {
+        no_nul(cwd.as_bytes(), "cwd")?;
+    }
+    let stdin = match &command.stdin {
+        Input::None => Stdin::Null,
+        Input::Text(text) => {
+            let text = materialise_text(text, secrets)?;
+            if inline(&text) { Stdin::Inline(text) } else { Stdin::Feed }
+        }
+        Input::Bytes(_) | Input::CopyOf(_) => Stdin::Feed,
+    };
+    let argv = command.argv.iter().map(|word| split(word.as_bytes(), &files)).collect();
+    Ok(Prepared { argv, cwd: command.cwd.clone(), env, files, stdin })
+}
+
+/// Whether content may go into the text of a command.
+pub(crate) fn inline(content: &[u8]) -> bool {
+    content.len() <= INLINE && !content.contains(&0)
+}
+
+/// Cuts a word at the placeholders of temporary files.
+fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
+    let mut pieces = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while at < word.len() {
+        let file = files.iter().find(|(name, _)| {
+            word[at..]
+                .strip_prefix(b"{")
+                .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+                .is_some_and(|r| r.starts_with(b"}"))
+        });
+        let Some((name, _)) = file else {
+            at += 1;
+            continue;
+        };
+        pieces.push(Piece::Literal(word[start..at].to_vec()));
+        pieces.push(Piece::File(name.clone()));
+        at += name.len() + 2;
+        start = at;
+    }
+    pieces.push(Piece::Literal(word[start..].to_vec()));
+    pieces
+}
+
+/// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.
+pub(crate) fn script(items: &[Item], specs: &[FrameSpec], session: &Session, previous: Option<u32>) -> Vec<u8> {
+    let mut text = Script::default();
+    if let (Some(previous), Some(spec)) = (previous, specs.first()) {
+        // A process that the last command left behind may still write to our streams: then this shell is not to be used.
+        text.add(&format!("if kill -0 -{previous} 2>/dev/null; then "));
+        text.mark(&spec.nonce, "B", "", &[1, 2]);
+        text.add("exit; fi\n");
+    }
+    for (item, spec) in items.iter().zip(specs) {
+        let fed = match &item.body {
+            Body::Commands(commands) => commands.iter().any(|c| matches!(c.stdin, Stdin::Feed)),
+            Body::Script { stdin, .. } => matches!(stdin, Stdin::Feed),
+        };
+        text.add("{\n");
+        match &item.body {
+            Body::Commands(commands) => text.commands(commands, &spec.nonce, session),
+            Body::Script { text: body, arguments, stdin } => {
+                text.add("{ ");
+                text.input(stdin);
+                text.add("( exec 2>&4 4>&-\n");
+                text.mark(&spec.nonce, "S", "0", &[1, 2]);
+                text.add("set --");
+                for argument in arguments {
+                    text.add(" ");
+                    quote(&mut text.0, argument);
+                }
+                text.add("\n");
+                text.add(body);
+                text.add("\n)");
+                text.redirect(stdin);
+                text.add("; RB_S=$?; } 4>&2 2>/dev/null\n");
+            }
+        }
+        text.mark(&spec.nonce, "E", "\"$RB_S\"", &[1, 2]);
+        text.add(if fed { "exit\n}\n" } else { "}\n" });
+    }
+    text.0
+}
+
+/// Shell text that is being written.
+#[derive(Default)]
+struct Script(Vec<u8>);
+
+impl Script {
+    fn add(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A mark on some of the shell's streams; `rest` is shell text.
+    fn mark(&mut self, nonce: &str, kind: &str, rest: &str, streams: &[u8]) {
+        for stream in streams {
+            let value = if rest.is_empty() { "''" } else { rest };
+            self.add(&format!("printf '\\n{nonce} {kind} %s\\n' {value} >&{stream}\n"));
+        }
+    }
+
+    fn input(&mut self, stdin: &Stdin) {
+        if let Stdin::Inline(text) = stdin {
+            self.add("printf '%s' ");
+            quote(&mut self.0, text);
+            self.add(" 2>/dev/null | ");
+        }
+    }
+
+    fn redirect(&mut self, stdin: &Stdin) {
+        if matches!(stdin, Stdin::Null) {
+            self.add(" </dev/null");
+        }
+    }
+
+    fn commands(&mut self, commands: &[Prepared], nonce: &str, session: &Session) {
+        self.add("RB_D=\n");
+        let files: Vec<_> = commands.iter().flat_map(|command| &command.files).collect();
+        if !files.is_empty() {
+            self.add("if RB_D=$(umask 077; mktemp -d \"${TMPDIR:-/tmp}/runbook.XXXXXXXXXX\" 2>/dev/null)\nthen\n");
+            self.mark(nonce, "D", "\"$RB_D\"", &[2]);
+            self.add("fi\nif [ -n \"$RB_D\" ] && ( umask 077");
+            for (name, content) in &files {
+                self.add(" && printf '%s' ");
+                quote(&mut self.0, content);
+                self.add(&format!(" >\"$RB_D/{name}\""));
+            }
+            self.add(" ) 2>/dev/null\nthen\n");
+        }
+        if let [command] = commands {
+            self.add("{ ");
+            self.input(&command.stdin);
+            self.subshell(command, nonce, "S", session, false);
+            self.add("; RB_S=$?; } 4>&2 2>/dev/null\n");
+        } else {
+            self.mark(nonce, "S", "0", &[1, 2]);
+            self.add("{ ");
+            for (place, command) in commands.iter().enumerate() {
+                if place == 0 {
+                    self.input(&command.stdin);
+                } else {
+                    self.add(" |\n");
+                }
+                self.add("{ ");
+                self.subshell(command, nonce, "Q", session, place > 0);
+                self.add(";\n");
+                self.mark(nonce, "P", &format!("\"{place} $?\""), &[4]);
+                self.add("}");
+            }
+            self.add("\n} 4>&2 2>/dev/null\nRB_S=0\n");
+        }
+        if !files.is_empty() {
+            self.add("else\n");
+            self.mark(nonce, "F", "files", &[2]);
+            self.add("RB_S=125\nfi\n[ -z \"$RB_D\" ] || rm -rf -- \"$RB_D\"\n");
+        }
+    }
+
+    /// The subshell that becomes the command.
+    fn subshell(&mut self, command: &Prepared, nonce: &str, start: &str, session: &Session, piped: bool) {
+        self.add("( exec 2>&4 4>&-\nread -r RB_P RB_X 2>/dev/null </proc/self/stat || RB_P=0\n");
+        if let Some(cwd) = &command.cwd {
+            self.add("cd -- ");
+            let mut path = if cwd.starts_with('/') { Vec::new() } else { b"./".to_vec() };
+            path.extend_from_slice(cwd.as_bytes());
+            quote(&mut self.0, &path);
+            self.add(" || {\n");
+            self.mark(nonce, "F", "cwd", &[2]);
+            self.add("exit 125\n}\n");
+        }
+        for (name, value) in &command.env {
+            self.add(&format!("export {name}="));
+            self.word(value);
+            self.add("\n");
+        }
+        let streams: &[u8] = if start == "S" { &[1, 2] } else { &[2] };
+        self.mark(nonce, start, "\"$RB_P\"", streams);
+        self.add("exec ");
+        match session {
+            Session::Setsid(path) => quote(&mut self.0, path.as_bytes()),
+            Session::Perl(path) => {
+                quote(&mut self.0, path.as_bytes());
+                self.add(" -e 'use POSIX (); POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' --");
+            }
+            Session::None => {}
+        }
+        for word in &command.argv {
+            self.add(" ");
+            self.word(word);
+        }
+        self.add("\n)");
+        if !piped {
+            self.redirect(&command.stdin);
+        }
+    }
+
+    fn word(&mut self, word: &Word) {
+        for piece in word {
+            match piece {
+                Piece::Literal(bytes) => quote(&mut self.0, bytes),
+                Piece::File(name) => self.add(&format!("\"$RB_D/{name}\"")),
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Files of a machine, by what every POSIX machine has: `sh`, and the tools of coreutils or busybox.
+//!
+//! Every operation is one round trip. Links on the way to a path are resolved there, in the same text that then acts, and an
+//! operation works from within the resolved directory, so that nothing can be swapped between check and act.
+
+mod change;
+mod look;
+mod prior;
+
+use runbook_model::call::{CallError, FileKind, Stat};
+
+use crate::machine::Machine;
+
+pub(crate) use change::act;
+pub(crate) use look::look;
+pub(crate) use prior::prior;
+
+/// A path of the target, checked: absolute, without `..`, normalised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) whole: String,
+    /// The directory that it lies in.
+    pub(crate) parent: String,
+    /// Its last component; empty for the root.
+    pub(crate) name: String,
+}
+
+impl Path {
+    pub(crate) fn new(path: &str) -> Result<Self, CallError> {
+        if path.contains('\0') {
+            return Err(CallError::Invalid(format!("a NUL byte in the path {path:?}")));
+        }
+        if !path.starts_with('/') {
+            return Err(CallError::Invalid(format!("the path {path:?} is not absolute")));
+        }
+        let components: Vec<&str> = path.split('/').filter(|c| !c.is_empty() && *c != ".").collect();
+        if components.contains(&"..") {
+            return Err(CallError::Denied(format!("`..` in the path {path:?}")));
+        }
+        let (name, parents) = components.split_last().unwrap_or((&"", &[]));
+        let parent = format!("/{}", parents.join("/"));
+        Ok(Self { whole: format!("/{}", components.join("/")), parent, name: (*name).to_owned() })
+    }
+}
+
+/// The granted path as a plain path: what comes below it is left off.
+fn jail(jail: Option<&str>) -> Result<String, CallError> {
+    let Some(jail) = jail else { return Ok(String::new()) };
+    let plain = jail.strip_suffix("/**").or_else(|| jail.strip_suffix("/*")).unwrap_or(jail);
+    let plain = if plain.is_empty() { "/" } else { plain };
+    Path::new(plain).map(|path| path.whole)
+}
+
+/// What the scripts of this module share.
+///
+/// They answer with fields that end in NUL: `K` and what was asked, or `X`, a kind of error, and words.
+macro_rules! preamble {
+    () => {
+        r#"
+fail() { printf 'X\0%s\0%s\0' "$1" "$2"; exit 0; }
+sha() {
+if command -v sha256sum >/dev/null 2>&1; then RB_H=$(sha256sum)
+elif command -v shasum >/dev/null 2>&1; then RB_H=$(shasum -a 256)
+else RB_H=$(openssl dgst -sha256 -r); fi
+RB_H=${RB_H%% *}
+[ ${#RB_H} -eq 64 ]
+}
+st() { stat -c '%f/%s/%u/%g/%U/%G' "$1" 2>&1; }
+# R: where the directory $1 really is; REST: what of it does not exist yet.
+near() {
+RB_N=$1; REST=
+while ! [ -e "$RB_N" ] && ! [ -L "$RB_N" ]; do
+REST="/${RB_N##*/}$REST"; RB_N=${RB_N%/*}; [ -n "$RB_N" ] || RB_N=/
+done
+R=$(cd -P "$RB_N" 2>/dev/null && { pwd -P; echo x; }) || R=$(readlink -f "$RB_N" && echo x) || return 1
+R=${R%?x}
+[ -n "$R" ]
+}
+# $1, resolved, lies at or below the granted path $2.
+jailed() {
+[ -n "$2" ] || return 0
+RB_P=${2%/*}; [ -n "$RB_P" ] || RB_P=/
+near "$RB_P" || return 1
+[ "$1" != "${R%/}$REST/${2##*/}" ] || return 0
+near "$2" || return 1
+[ "$R$REST" != / ] || return 0
+RB_J=${R%/}$REST
+case $1 in "$RB_J" | "$RB_J"/*) return 0 ;; esac
+return 1
+}
+"#
+    };
+}
+use preamble;
+
+/// The fields of an answer.
+struct Answer {
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl Answer {
+    /// Reads the kind of the answer; an error becomes one.
+    fn of(machine: &Machine, path: &str, bytes: Vec<u8>) -> Result<Self, CallError> {
+        let mut answer = Self { rest: bytes, at: 0 };
+        match answer.text(machine)?.as_str() {
+            "K" => Ok(answer),
+            "X" => {
+                let (kind, words) = (answer.text(machine)?, answer.text(machine)?);
+                let text = format!("{path} on {}: {}", machine.name, explain(&words));
+                Err(match kind.as_str() {
+                    "denied" => CallError::Denied(text),
+                    "notfound" => CallError::NotFound(text),
+                    "conflict" => CallError::Conflict(text),
+                    "invalid" => CallError::Invalid(text),
+                    _ => CallError::Failed(text),
+                })
+            }
+            _ => Err(garbled(machine)),
+        }
+    }
+
+    fn field(&mut self, machine: &Machine) -> Result<&[u8], CallError> {
+        let rest = &self.rest[self.at..];
+        let end = memchr::memchr(0, rest).ok_or_else(|| garbled(machine))?;
+        self.at += end + 1;
+        Ok(&rest[..end])
+    }
+
+    fn text(&mut self, machine: &Machine) -> Result<String, CallError> {
+        self.field(machine).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// All that follows.
+    fn rest(mut self) -> Vec<u8> {
+        self.rest.split_off(self.at)
+    }
+}
+
+fn garbled(machine: &Machine) -> CallError {
+    CallError::Unreachable(format!("{} gave a garbled answer to a file operation", machine.name))
+}
+
+/// What a tool said, with what it means in front where that is known.
+fn explain(words: &str) -> String {
+    let words = words.trim();
+    let meaning = [
+        ("No space left on device", "the disk is full"),
+        ("Disk quota exceeded", "the disk quota is used up"),
+        ("Read-only file system", "the file system is read-only"),
+        ("Permission denied", "no permission; does hosts.NAME.become have to be set?"),
+        ("Operation not permitted", "not permitted; does hosts.NAME.become have to be set?"),
+    ];
+    match meaning.iter().find(|(said, _)| words.contains(said)) {
+        Some((_, meaning)) => format!("{meaning} ({words})"),
+        None => words.to_owned(),
+    }
+}
+
+/// A stat of the script `st`, with the numbers of owner and group.
+fn stat(machine: &Machine, line: &str, link_target: Option<String>) -> Result<(Stat, String, String), CallError> {
+    let fields: Vec<&str> = line.trim_end_matches('\n').splitn(6, '/').collect();
+    let [mode, size, uid, gid, owner, group] = fields[..] else { return Err(garbled(machine)) };
+    let mode = u32::from_str_radix(mode, 16).map_err(|_| garbled(machine))?;
+    let kind = match mode & 0o170_000 {
+        0o100_000 => FileKind::File,
+        0o040_000 => FileKind::Directory,
+        0o120_000 => FileKind::Link,
+        _ => FileKind::Other,
+    };
+    let size = size.parse().map_err(|_| garbled(machine))?;
+    let named = |name: &str, number: &str| {
+        if name.is_empty() || name == "UNKNOWN" { number.to_owned() } else { name.to_owned() }
+    };
+    let stat = Stat {
+        kind,
+        size: if kind == FileKind::File { size } else { 0 },
+        mode: mode & 0o7777,
+        owner: named(owner, uid),
+        group: named(group, gid),
+        link_target: link_target.filter(|_| kind == FileKind::Link),
+    };
+    Ok((stat, uid.to_owned(), gid.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_do_not_climb() {
+        let path = Path::new("//etc/./ssh//sshd_config/").expect("absolute");
+        assert_eq!(
+            (path.whole.as_str(), path.parent.as_str(), path.name.as_str()),
+            ("/etc/ssh/sshd_config", "/etc/ssh", "sshd_config")
+        );
+        let root = Path::new("/").expect("absolute");
+        assert_eq!((root.whole.as_str(), root.parent.as_str(), root.name.as_str()), ("/", "/", ""));
+        assert!(matches!(Path::new("/etc/../x"), Err(CallError::Denied(_))));
+        assert!(matches!(Path::new("etc"), Err(CallError::Invalid(_))));
+        assert!(matches!(Path::new("/a\0b"), Err(CallError::Invalid(_))));
+        assert!(Path::new("/etc/..x").is_ok());
+    }
+
+    #[test]
+    fn jails_lose_their_pattern() {
+        assert_eq!(jail(Some("/srv/**")).expect("plain"), "/srv");
+        assert_eq!(jail(Some("/**")).expect("plain"), "/");
+        assert_eq!(jail(None).expect("plain"), "");
+    }
+}

@@ -1,0 +1,335 @@
+//! Changes of files: each is one round trip, leaves the old state or the new one, and nothing else behind.
+
+use runbook_engine::backend::CallContext;
+use runbook_model::call::{Answer as Reply, Attributes, CallError, Content, FileKind, FilePrior, FileWant, FilesAct};
+use runbook_model::call::{Response, Verdict};
+use runbook_model::delta::sha256;
+
+use super::{Answer, Path, jail, preamble};
+use crate::command::{Body, Item, Stdin, inline, materialise};
+use crate::machine::{Lane, Machine, Sources, feed_of};
+use crate::quote::nonce;
+use crate::shell::Feed;
+
+/// Bytes of a name that go into the name of its temporary neighbour, so that this stays a possible name.
+const NAME: usize = 160;
+
+/// Goes to the directory that holds the path, and knows whether what was looked at before still lies there.
+///
+/// Arguments, which every change starts with: parent, name, the granted path, what was there (`f`, `d`, `l`, `o`, `-`), its
+/// SHA-256 or the link's target.
+macro_rules! change {
+    ($text:literal) => {
+        concat!(
+            preamble!(),
+            r#"
+near "$1" || fail failed "no permission to enter $1"
+r=$R rest=$REST
+jailed "${R%/}$REST/$2" "$3" || fail denied "it lies outside of what is granted"
+R=$r REST=$rest
+n=./$2 was=$4 mark=$5
+same() {
+case $was in
+-) ! [ -e "$n" ] && ! [ -L "$n" ] ;;
+f) [ -f "$n" ] && ! [ -L "$n" ] && { [ -z "$mark" ] || { sha <"$n" && [ "$RB_H" = "$mark" ]; }; } ;;
+d) [ -d "$n" ] && ! [ -L "$n" ] ;;
+l) [ -L "$n" ] && t_=$(readlink "$n" && echo x) && [ "${t_%?x}" = "$mark" ] ;;
+*) [ -e "$n" ] && ! [ -L "$n" ] ;;
+esac
+}
+enter() {
+cd -P "$R" 2>/dev/null || fail failed "no permission to enter $R"
+[ "$(pwd -P; echo x)" = "$R
+x" ] || fail conflict "its directory was moved meanwhile"
+}
+enter_parent() {
+[ -z "$REST" ] || fail failed "the directory $R$REST does not exist; make it first"
+enter
+}
+differs() { fail conflict "it is not any more what it was when it was looked at"; }
+# Puts $1 in the place of $n.
+place() {
+e=$(mv -f -T "$1" "$n" 2>&1) && return
+case $e in
+*nvalid\ option* | *nrecognized\ option*)
+if [ -d "$n" ]; then [ -L "$n" ] && rm -f "$n" || fail conflict "a directory is there now"; fi
+e=$(mv -f "$1" "$n" 2>&1) && return ;;
+esac
+fail failed "$e"
+}
+# Mode $1, owner $2, group $3 of $4; empty: as it is.
+attributes() {
+a=$(stat -c '%u:%g:%a' "$4" 2>&1) || fail failed "$a"
+ids=${a%:*}
+o=${2:-${ids%:*}}:${3:-${ids#*:}}
+if [ "$o" != "$ids" ]; then e=$(chown "$o" "$4" 2>&1) || fail failed "$e"; fi
+m=${1:-${a##*:}}
+b=$(stat -c '%u:%g:%a' "$4" 2>&1) || fail failed "$b"
+if [ "$m" != "${b##*:}" ]; then e=$(chmod "$m" "$4" 2>&1) || fail failed "$e"; fi
+[ "$b" != "$a" ] || [ "$m" != "${a##*:}" ]
+}
+"#,
+            $text
+        )
+    };
+}
+
+/// Further arguments: mode, owner, group, name of the temporary file, SHA-256 of the content, `text` or `feed`, the text, and
+/// the validator's words.
+const WRITE: &str = change!(
+    r#"
+enter_parent
+t=./$9
+trap 'rm -f "$t"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+mode=$6 owner=$7 group=$8 hash=${10} way=${11} text=${12}
+shift 12
+umask 077
+if [ "$way" = text ]; then e=$( { set -C; printf '%s' "$text" >"$t"; } 2>&1 )
+else e=$( { set -C; cat >"$t"; } 2>&1 ); fi || {
+# The shell's own printf does not say why; a tool does.
+[ "$way" != text ] || ! [ -f "$t" ] || e=$(head -c 65536 /dev/zero 2>&1 >>"$t") || :
+fail failed "${e:-it could not be written}"
+}
+sha <"$t" || fail failed "no tool there makes a SHA-256"
+[ "$RB_H" = "$hash" ] || fail failed "what arrived is not what was sent (sha256 $RB_H); is the disk full?"
+if [ "$was" = f ]; then
+k=$(stat -c '%u:%g:%a' "$n" 2>&1) || differs
+i=${k%:*}
+attributes "${mode:-${k##*:}}" "${owner:-${i%:*}}" "${group:-${i#*:}}" "$t" || :
+[ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$n" "$t" 2>/dev/null || :
+else
+attributes "${mode:-644}" "$owner" "$group" "$t" || :
+fi
+if [ $# -gt 0 ]; then
+v=$( "$@" 2>&1 </dev/null ) || fail failed "the new content was refused by $1 (exit code $?), the old one is untouched: $v"
+fi
+sync "$t" 2>/dev/null || :
+same || differs
+place "$t"
+trap - EXIT
+printf 'K\0changed\0'
+"#
+);
+
+/// Further arguments: mode, owner, group.
+const SET: &str = change!(
+    r#"
+enter_parent
+same || differs
+if attributes "$6" "$7" "$8" "$n"; then printf 'K\0changed\0'; else printf 'K\0unchanged\0'; fi
+"#
+);
+
+/// Further arguments: mode, owner, group.
+const DIRECTORY: &str = change!(
+    r#"
+enter
+d=.$REST
+n=$d/$2
+same || differs
+umask 022
+if [ "$was" = - ]; then
+if [ -n "$REST" ]; then e=$(mkdir -p "$d" 2>&1) || fail failed "$e"; fi
+e=$(umask 077; mkdir "$n" 2>&1) || fail failed "$e"
+attributes "${6:-755}" "$7" "$8" "$n" || :
+printf 'K\0changed\0'
+elif attributes "$6" "$7" "$8" "$n"; then printf 'K\0changed\0'; else printf 'K\0unchanged\0'; fi
+"#
+);
+
+/// Further arguments: where the link points, name of the temporary link.
+const LINK: &str = change!(
+    r#"
+enter_parent
+t=./$7
+trap 'rm -f "$t"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+if [ "$was" = l ] && [ "$mark" = "$6" ]; then same || differs; printf 'K\0unchanged\0'; exit; fi
+e=$(ln -s -- "$6" "$t" 2>&1) || fail failed "$e"
+same || differs
+place "$t"
+trap - EXIT
+printf 'K\0changed\0'
+"#
+);
+
+/// No further arguments.
+const ABSENT: &str = change!(
+    r#"
+if [ "$was" = - ]; then
+if [ -z "$REST" ]; then enter; same || differs; fi
+printf 'K\0unchanged\0'
+exit
+fi
+enter_parent
+same || differs
+if [ "$was" = d ]; then
+p=${R%/}/$2
+case $p in
+/bin | /boot | /dev | /etc | /home | /lib* | /media | /mnt | /opt | /proc | /root | /run | /sbin | /snap | /srv | /sys | /tmp | /usr | /var | \
+/usr/bin | /usr/lib* | /usr/local | /usr/sbin | /usr/share | /var/lib | /var/log | /var/cache | /var/spool | /var/snap | /var/tmp)
+fail denied "a directory of the system is never removed" ;;
+esac
+while read -r a b c d m rest; do
+case $m in *\\*) m=$(printf "$(printf '%s' "$m" | sed 's/%/%%/g')x"); m=${m%x} ;; esac
+case $m in "$p" | "$p"/*) fail denied "a file system is mounted at $m; unmount it first" ;; esac
+done 2>/dev/null </proc/self/mountinfo
+e=$(rm -rf --one-file-system -- "$n" 2>&1) || case $e in
+*nvalid\ option* | *nrecognized\ option*) e=$(rm -rf -- "$n" 2>&1) || : ;;
+esac
+else
+e=$(rm -f -- "$n" 2>&1) || :
+fi
+if [ -e "$n" ] || [ -L "$n" ]; then fail failed "${e:-it is still there}"; fi
+printf 'K\0changed\0'
+"#
+);
+
+/// Carries a change out.
+pub(crate) async fn act(
+    machine: &Machine,
+    act: &FilesAct,
+    prior: &FilePrior,
+    sources: &dyn Sources,
+    ctx: &CallContext,
+) -> Response {
+    let path = Path::new(&act.path)?;
+    if path.name.is_empty() {
+        return Err(CallError::Denied(format!("/ of {} is no place for a change", machine.name)));
+    }
+    let mut script = Script { machine, arguments: head(&path, prior, ctx)?, path, ctx };
+    let is_file = prior.stat.as_ref().is_some_and(|stat| stat.kind == FileKind::File);
+    match &act.want {
+        FileWant::File { content, attributes, validate } => {
+            let sha256 = match content {
+                Content::CopyOf(source) => source.sha256.clone(),
+                other => materialise(other, &ctx.secrets)?.map(|bytes| sha256(&bytes)).unwrap_or_default(),
+            };
+            if is_file && prior.sha256.as_ref() == Some(&sha256) {
+                script.attributes(attributes);
+                return script.run(SET).await;
+            }
+            script.write(content, attributes, validate, &sha256, sources).await
+        }
+        FileWant::Directory { attributes } => {
+            script.attributes(attributes);
+            script.run(DIRECTORY).await
+        }
+        FileWant::Link { target } => {
+            if target.is_empty() || target.contains('\0') {
+                return Err(CallError::Invalid(format!("{target:?} is nowhere that a link can point to")));
+            }
+            let temporary = script.path.temporary();
+            script.add(target);
+            script.add(&temporary);
+            script.run(LINK).await
+        }
+        FileWant::Absent => script.run(ABSENT).await,
+    }
+}
+
+/// The arguments that every change starts with.
+fn head(path: &Path, prior: &FilePrior, ctx: &CallContext) -> Result<Vec<Vec<u8>>, CallError> {
+    let (kind, mark) = match &prior.stat {
+        None => ("-", ""),
+        Some(stat) => match stat.kind {
+            FileKind::File => ("f", prior.sha256.as_deref().unwrap_or_default()),
+            FileKind::Directory => ("d", ""),
+            FileKind::Link => ("l", stat.link_target.as_deref().unwrap_or_default()),
+            FileKind::Other => ("o", ""),
+        },
+    };
+    let jail = jail(ctx.jail.as_deref())?;
+    let arguments = [path.parent.as_str(), &path.name, &jail, kind, mark];
+    Ok(arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect())
+}
+
+struct Script<'a> {
+    machine: &'a Machine,
+    path: Path,
+    arguments: Vec<Vec<u8>>,
+    ctx: &'a CallContext,
+}
+
+impl Script<'_> {
+    fn add(&mut self, argument: &str) {
+        self.arguments.push(argument.as_bytes().to_vec());
+    }
+
+    fn attributes(&mut self, attributes: &Attributes) {
+        self.add(&attributes.mode.map(|mode| format!("{mode:o}")).unwrap_or_default());
+        self.add(attributes.owner.as_deref().unwrap_or_default());
+        self.add(attributes.group.as_deref().unwrap_or_default());
+    }
+
+    async fn run(self, text: &'static str) -> Response {
+        let item = || Item::script(format!("changing {}", self.path.whole), text, self.arguments.clone());
+        let answer = self.machine.script(self.machine.privileged(), Lane::Change, item, self.ctx, &[]).await?;
+        self.verdict(answer)
+    }
+
+    fn verdict(&self, answer: Vec<u8>) -> Response {
+        let mut answer = Answer::of(self.machine, &self.path.whole, answer)?;
+        let changed = answer.text(self.machine)? == "changed";
+        Ok(Reply::Verdict(if changed { Verdict::Changed } else { Verdict::Unchanged }))
+    }
+
+    /// Writes a new file beside the old one and puts it in its place.
+    async fn write(
+        mut self,
+        content: &Content,
+        attributes: &Attributes,
+        validate: &[String],
+        sha256: &str,
+        sources: &dyn Sources,
+    ) -> Response {
+        let temporary = self.path.temporary();
+        let beside = format!("{}/{temporary}", self.path.parent.trim_end_matches('/'));
+        let (text, feed): (Vec<u8>, Option<Feed>) = match (content, materialise(content, &self.ctx.secrets)?) {
+            (Content::CopyOf(source), _) => (Vec::new(), Some(sources.feed(source, self.ctx).await?)),
+            (_, Some(bytes)) if inline(&bytes) => (bytes, None),
+            (_, bytes) => (Vec::new(), Some(feed_of(bytes.unwrap_or_default()))),
+        };
+        self.attributes(attributes);
+        self.add(&temporary);
+        self.add(sha256);
+        self.add(if feed.is_some() { "feed" } else { "text" });
+        self.arguments.push(text);
+        for word in validate {
+            if word.contains('\0') {
+                return Err(CallError::Invalid("a NUL byte in the validator's argv".to_owned()));
+            }
+            self.add(&word.replace("{}", &beside));
+        }
+        let what = format!("writing {}", self.path.whole);
+        let leftovers = [beside];
+        let who = self.machine.privileged();
+        let answer = match feed {
+            None => {
+                let item = || Item::script(what.clone(), WRITE, self.arguments.clone());
+                self.machine.script(who, Lane::Change, item, self.ctx, &leftovers).await?
+            }
+            Some(feed) => {
+                let mut item = Item::script(what.clone(), WRITE, std::mem::take(&mut self.arguments));
+                if let Body::Script { stdin, .. } = &mut item.body {
+                    *stdin = Stdin::Feed;
+                }
+                let frame = self.machine.run_fed(who, item, feed, self.ctx, &leftovers, Lane::Change).await?;
+                self.machine.script_output(&what, frame)?
+            }
+        };
+        self.verdict(answer)
+    }
+}
+
+impl Path {
+    /// A name beside it that nobody else uses, and that programs which read a whole directory skip.
+    fn temporary(&self) -> String {
+        let mut end = self.name.len().min(NAME);
+        while !self.name.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!(".{}.runbook-{}", &self.name[..end], &nonce()[..16])
+    }
+}

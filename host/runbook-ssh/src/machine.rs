@@ -1,0 +1,512 @@
+//! One machine of a run: its connection, its helper shells, and who uses which.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use runbook_engine::backend::CallContext;
+use runbook_model::call::{CallError, Command, Facts, Input, Output, SourceRef, Target};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::r#become::{Become, Opener};
+use crate::command::{Item, exit, inline, materialise_bytes, materialise_text};
+use crate::frame::Frame;
+use crate::net::Tools;
+use crate::quote::tail;
+use crate::shell::{Feed, Halt, Job, Shell};
+use crate::transport::Transport;
+
+/// Commands that hold data on a channel of their own, at once for each machine.
+const FEEDS: usize = 2;
+/// Bytes of a piece that is streamed.
+const PIECE: usize = 64 << 10;
+
+/// Connects to machines of the inventory.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Opens a new connection.
+    ///
+    /// # Errors
+    ///
+    /// `unreachable` where nobody answered, `denied` where login was refused, `timed_out` at the deadline.
+    async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError>;
+
+    /// How commands that need root get it there.
+    fn become_of(&self, machine: &str) -> Become;
+}
+
+/// Opens sources, wherever they lie.
+#[async_trait]
+pub(crate) trait Sources: Send + Sync {
+    /// The content of a source, checked against what it was when it was pinned.
+    async fn feed(&self, source: &SourceRef, ctx: &CallContext) -> Result<Feed, CallError>;
+}
+
+/// Who runs something on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Login,
+    Root,
+}
+
+/// Which helper shells a job may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The one for changes.
+    Change,
+    /// One of those for observations.
+    Look,
+}
+
+pub(crate) struct Machine {
+    pub(crate) target: Target,
+    /// For messages.
+    pub(crate) name: String,
+    road: Road,
+    by: Become,
+    connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+}
+
+enum Road {
+    Connector(Arc<dyn Connector>),
+    /// Always there.
+    Local(Arc<dyn Transport>),
+}
+
+/// What is known of one connection, and what is kept open on it.
+pub(crate) struct Connection {
+    transport: Arc<dyn Transport>,
+    login: Shells,
+    root: Shells,
+    feeds: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    pub(crate) facts: OnceCell<Facts>,
+    pub(crate) tools: OnceCell<Tools>,
+}
+
+/// Helper shells of one user: one for changes, two for observations.
+struct Shells {
+    change: Pool,
+    look: Pool,
+}
+
+struct Pool {
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Shell>>>,
+}
+
+impl Pool {
+    fn new(size: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(size)), idle: Arc::default() }
+    }
+
+    /// A shell that is open and waits, where there is one.
+    fn idle(&self) -> Option<Shell> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut shell) = idle.pop() {
+            if shell.is_alive() {
+                return Some(shell);
+            }
+        }
+        None
+    }
+}
+
+impl Connection {
+    fn new(transport: Arc<dyn Transport>) -> Self {
+        let shells = || Shells { change: Pool::new(1), look: Pool::new(2) };
+        Self {
+            transport,
+            login: shells(),
+            root: shells(),
+            feeds: Arc::new(Semaphore::new(FEEDS)),
+            streams: Arc::new(Semaphore::new(FEEDS)),
+            facts: OnceCell::new(),
+            tools: OnceCell::new(),
+        }
+    }
+
+    fn pool(&self, who: Who, lane: Lane) -> &Pool {
+        let shells = match who {
+            Who::Login => &self.login,
+            Who::Root => &self.root,
+        };
+        match lane {
+            Lane::Change => &shells.change,
+            Lane::Look => &shells.look,
+        }
+    }
+
+    async fn close(&self) {
+        for shells in [&self.login, &self.root] {
+            for pool in [&shells.change, &shells.look] {
+                pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+        }
+        self.transport.close().await;
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>) -> Self {
+        let by = connector.become_of(name);
+        Self {
+            target: Target::Machine(name.to_owned()),
+            name: name.to_owned(),
+            road: Road::Connector(connector),
+            by,
+            connection: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn controller(transport: Arc<dyn Transport>) -> Self {
+        Self {
+            target: Target::Controller,
+            name: "the controller".to_owned(),
+            road: Road::Local(transport),
+            by: Become::None,
+            connection: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Who runs commands that ask for the rights of `become`, and file operations.
+    pub(crate) fn privileged(&self) -> Who {
+        match self.by {
+            Become::None => Who::Login,
+            Become::Sudo { .. } => Who::Root,
+        }
+    }
+
+    fn who(&self, command: &Command) -> Who {
+        if command.privileged { self.privileged() } else { Who::Login }
+    }
+
+    /// The connection, opened where there is none that lives.
+    pub(crate) async fn connection(&self, ctx: &CallContext) -> Result<Arc<Connection>, CallError> {
+        let connecting = async {
+            let mut slot = self.connection.lock().await;
+            if let Some(connection) = slot.as_ref().filter(|connection| !connection.transport.is_closed()) {
+                return Ok(connection.clone());
+            }
+            ctx.progress.progress(&format!("connecting to {}", self.name), 0, None, "");
+            let transport = match &self.road {
+                Road::Connector(connector) => connector.connect(&self.name, ctx.deadline).await?,
+                Road::Local(transport) => transport.clone(),
+            };
+            let connection = Arc::new(Connection::new(transport));
+            *slot = Some(connection.clone());
+            Ok(connection)
+        };
+        self.wait(connecting, ctx, "a connection").await?
+    }
+
+    /// Forgets the connection and ends it.
+    pub(crate) async fn disconnect(&self) {
+        let connection = self.connection.lock().await.take();
+        if let Some(connection) = connection {
+            connection.close().await;
+        }
+    }
+
+    /// Waits for something within the limits of the call.
+    pub(crate) async fn wait<T>(
+        &self,
+        what: impl Future<Output = T> + Send,
+        ctx: &CallContext,
+        name: &str,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = ctx.cancel.cancelled() => {
+                Err(CallError::Failed(format!("cancelled while waiting for {name} on {}", self.name)))
+            }
+            () = tokio::time::sleep_until(ctx.deadline.into()) => {
+                Err(CallError::TimedOut(format!("waited for {name} on {} until the time was over", self.name)))
+            }
+            result = what => Ok(result),
+        }
+    }
+
+    fn opener(&self, connection: &Connection, who: Who, ctx: &CallContext) -> Result<Opener, CallError> {
+        let password = match (&self.by, who) {
+            (Become::Sudo { password: Some(name) }, Who::Root) => {
+                Some(ctx.secrets.0.get(name).cloned().ok_or_else(|| {
+                    CallError::Invalid(format!(
+                        "hosts.{}.become names the secret `{name}`, which has no value in this run",
+                        self.name
+                    ))
+                })?)
+            }
+            _ => None,
+        };
+        Ok(Opener {
+            transport: connection.transport.clone(),
+            machine: self.name.clone(),
+            root: who == Who::Root,
+            password,
+        })
+    }
+
+    /// Runs items one after the other on one helper shell, in one round trip.
+    pub(crate) async fn run(
+        &self,
+        who: Who,
+        lane: Lane,
+        mut make: impl FnMut() -> Result<Vec<Item>, CallError>,
+        ctx: &CallContext,
+        leftovers: &[String],
+    ) -> Result<Vec<Frame>, CallError> {
+        /// A shell that something was left behind on was found out before anything was run: the next one is a new one.
+        const TRIES: usize = 4;
+        for _ in 0..TRIES {
+            let connection = self.connection(ctx).await?;
+            let pool = connection.pool(who, lane);
+            let waiting_for = if lane == Lane::Change { "another change" } else { "other looks" };
+            let permit = self.wait(pool.permits.clone().acquire_owned(), ctx, waiting_for).await?;
+            let permit = permit.map_err(|_| self.lost())?;
+            let shell = match pool.idle() {
+                Some(shell) => shell,
+                None => self.open(&connection, who, ctx).await?,
+            };
+            let job = job(make()?, ctx, None, None, leftovers);
+            match start(shell, job, Some(pool.idle.clone()), vec![permit]).await {
+                Ok(frames) => return Ok(frames),
+                Err(Halt::Stale) => {}
+                Err(Halt::Error(error)) => return Err(error),
+            }
+        }
+        Err(CallError::Unreachable(format!("no usable helper shell on {}", self.name)))
+    }
+
+    /// Runs one item on a shell of its own, with data on its standard input.
+    pub(crate) async fn run_fed(
+        &self,
+        who: Who,
+        item: Item,
+        feed: Feed,
+        ctx: &CallContext,
+        leftovers: &[String],
+        lane: Lane,
+    ) -> Result<Frame, CallError> {
+        let connection = self.connection(ctx).await?;
+        let mut permits = Vec::new();
+        // Changes of a machine are made one at a time, also those that have a channel of their own.
+        if lane == Lane::Change {
+            let pool = connection.pool(who, lane).permits.clone();
+            permits.push(self.wait(pool.acquire_owned(), ctx, "another change").await?.map_err(|_| self.lost())?);
+        }
+        let slot = self.wait(connection.feeds.clone().acquire_owned(), ctx, "other transfers").await?;
+        permits.push(slot.map_err(|_| self.lost())?);
+        let shell = self.open(&connection, who, ctx).await?;
+        let job = job(vec![item], ctx, Some(feed), None, leftovers);
+        self.only(start(shell, job, None, permits).await)
+    }
+
+    /// Runs one item on a shell of its own; its standard output goes to `sink`.
+    pub(crate) async fn run_out(
+        &self,
+        who: Who,
+        item: Item,
+        sink: mpsc::Sender<Vec<u8>>,
+        ctx: &CallContext,
+    ) -> Result<Frame, CallError> {
+        let connection = self.connection(ctx).await?;
+        let slot = self.wait(connection.streams.clone().acquire_owned(), ctx, "other transfers").await?;
+        let shell = self.open(&connection, who, ctx).await?;
+        let job = job(vec![item], ctx, None, Some(sink), &[]);
+        self.only(start(shell, job, None, vec![slot.map_err(|_| self.lost())?]).await)
+    }
+
+    fn only(&self, frames: Result<Vec<Frame>, Halt>) -> Result<Frame, CallError> {
+        match frames {
+            Ok(mut frames) => frames.pop().ok_or_else(|| self.lost()),
+            Err(Halt::Error(error)) => Err(error),
+            Err(Halt::Stale) => Err(self.lost()),
+        }
+    }
+
+    fn lost(&self) -> CallError {
+        CallError::Unreachable(format!("the connection to {} was closed", self.name))
+    }
+
+    async fn open(&self, connection: &Connection, who: Who, ctx: &CallContext) -> Result<Shell, CallError> {
+        let opener = self.opener(connection, who, ctx)?;
+        self.wait(opener.open(ctx.deadline), ctx, "a shell").await?
+    }
+
+    /// Runs one script of ours; gives its output, where it ended well.
+    pub(crate) async fn script(
+        &self,
+        who: Who,
+        lane: Lane,
+        item: impl Fn() -> Item,
+        ctx: &CallContext,
+        leftovers: &[String],
+    ) -> Result<Vec<u8>, CallError> {
+        let what = item().what;
+        let frames = self.run(who, lane, || Ok(vec![item()]), ctx, leftovers).await?;
+        let frame = frames.into_iter().next().ok_or_else(|| self.lost())?;
+        self.script_output(&what, frame)
+    }
+
+    /// The output of a script of ours, where it ended well.
+    pub(crate) fn script_output(&self, what: &str, frame: Frame) -> Result<Vec<u8>, CallError> {
+        let output = self.output(what, frame)?;
+        if output.exit.success() {
+            return Ok(output.stdout.0);
+        }
+        let said = tail(&output.stderr.0);
+        let said = if said.is_empty() { output.exit.to_string() } else { said };
+        Err(CallError::Failed(format!("{what} on {}: {said}", self.name)))
+    }
+
+    /// How a command ended, where it was started.
+    pub(crate) fn output(&self, what: &str, frame: Frame) -> Result<Output, CallError> {
+        let failed = |why: &str| Err(CallError::Failed(format!("{what} was not started on {}: {why}", self.name)));
+        match frame.refused.as_deref() {
+            Some("cwd") => return failed("its working directory cannot be entered (not there, or no permission)"),
+            Some(_) => return failed("no temporary file could be written (disk full, or read-only?)"),
+            None if !frame.started => return failed(&tail(&frame.noise)),
+            None => {}
+        }
+        let status = frame.failed_parts.iter().max().map_or(frame.status, |(_, status)| *status);
+        let kept = |error: std::io::Error| CallError::Failed(format!("cannot read back the output of {what}: {error}"));
+        Ok(Output {
+            exit: exit(status),
+            stdout: frame.stdout.into_bytes().map_err(kept)?.into(),
+            stderr: frame.stderr.into_bytes().map_err(kept)?.into(),
+        })
+    }
+
+    /// Runs commands that only look, in as few round trips as their users and inputs allow: mostly one.
+    pub(crate) async fn observe(
+        &self,
+        commands: &[Command],
+        sources: &dyn Sources,
+        ctx: &CallContext,
+    ) -> Result<Vec<Output>, CallError> {
+        let mut outputs = Vec::new();
+        let mut rest = commands;
+        while let Some(first) = rest.first() {
+            if needs_channel(first, ctx)? {
+                outputs.push(self.one(std::slice::from_ref(first), Lane::Look, sources, ctx).await?);
+                rest = &rest[1..];
+                continue;
+            }
+            let who = self.who(first);
+            let mut count = 1;
+            while let Some(next) = rest.get(count) {
+                if self.who(next) != who || needs_channel(next, ctx)? {
+                    break;
+                }
+                count += 1;
+            }
+            let (batch, later) = rest.split_at(count);
+            rest = later;
+            let items = || batch.iter().map(|c| Item::commands(std::slice::from_ref(c), &ctx.secrets, false)).collect();
+            let frames = self.run(who, Lane::Look, items, ctx, &[]).await?;
+            for (command, frame) in batch.iter().zip(frames) {
+                outputs.push(self.output(&crate::quote::describe(&command.argv), frame)?);
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Runs a command, or several joined by pipes.
+    pub(crate) async fn one(
+        &self,
+        pipeline: &[Command],
+        lane: Lane,
+        sources: &dyn Sources,
+        ctx: &CallContext,
+    ) -> Result<Output, CallError> {
+        let first = pipeline.first().ok_or_else(|| CallError::Invalid("a pipeline of no commands".to_owned()))?;
+        if pipeline.iter().any(|command| command.privileged != first.privileged) {
+            return Err(CallError::Invalid(
+                "the commands of a pipeline run as one user: all privileged, or none".to_owned(),
+            ));
+        }
+        let fed = needs_channel(first, ctx)?;
+        let make = || Item::commands(pipeline, &ctx.secrets, fed);
+        let what = make()?.what;
+        let frame = if fed {
+            let feed = match &first.stdin {
+                Input::CopyOf(source) => sources.feed(source, ctx).await?,
+                Input::Text(text) => feed_of(materialise_text(text, &ctx.secrets)?),
+                Input::Bytes(bytes) => feed_of(materialise_bytes(&bytes.0, &ctx.secrets)),
+                Input::None => feed_of(Vec::new()),
+            };
+            self.run_fed(self.who(first), make()?, feed, ctx, &[], lane).await?
+        } else {
+            let frames = self.run(self.who(first), lane, || Ok(vec![make()?]), ctx, &[]).await?;
+            frames.into_iter().next().ok_or_else(|| self.lost())?
+        };
+        self.output(&what, frame)
+    }
+}
+
+fn job(
+    items: Vec<Item>,
+    ctx: &CallContext,
+    feed: Option<Feed>,
+    sink: Option<mpsc::Sender<Vec<u8>>>,
+    leftovers: &[String],
+) -> Job {
+    Job {
+        items,
+        deadline: ctx.deadline,
+        cancel: ctx.cancel.clone(),
+        progress: ctx.progress.clone(),
+        feed,
+        sink,
+        leftovers: leftovers.to_vec(),
+    }
+}
+
+/// Runs a job as a task of its own: where the caller goes away, what runs is stopped in good order all the same.
+async fn start(
+    shell: Shell,
+    job: Job,
+    idle: Option<Arc<Mutex<Vec<Shell>>>>,
+    permits: Vec<OwnedSemaphorePermit>,
+) -> Result<Vec<Frame>, Halt> {
+    let (answer, answered) = oneshot::channel();
+    let abandoned = CancellationToken::new();
+    let guard = abandoned.clone().drop_guard();
+    tokio::spawn(async move {
+        let (shell, result) = shell.run(job, abandoned).await;
+        if let (Some(shell), Some(idle)) = (shell, idle) {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(shell);
+        }
+        drop(permits);
+        if answer.send(result).is_err() {
+            tracing::debug!("a command was stopped that nobody waited for");
+        }
+    });
+    let result = answered.await;
+    guard.disarm();
+    result.unwrap_or_else(|_| Err(Halt::Error(CallError::Unreachable("the program is ending".to_owned()))))
+}
+
+/// Whether a command's standard input is too much, or not the kind, to go into the text of the command.
+fn needs_channel(command: &Command, ctx: &CallContext) -> Result<bool, CallError> {
+    Ok(match &command.stdin {
+        Input::None => false,
+        Input::Text(text) => !inline(&materialise_text(text, &ctx.secrets)?),
+        Input::Bytes(_) | Input::CopyOf(_) => true,
+    })
+}
+
+/// Bytes as a feed.
+pub(crate) fn feed_of(bytes: Vec<u8>) -> Feed {
+    let (send, feed) = mpsc::channel(4);
+    tokio::spawn(async move {
+        for piece in bytes.chunks(PIECE) {
+            if send.send(Ok(piece.to_vec())).await.is_err() {
+                return;
+            }
+        }
+    });
+    feed
+}

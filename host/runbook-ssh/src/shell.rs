@@ -1,0 +1,354 @@
+//! Helper shells: long-lived `sh` processes on a machine, each of which runs one list of commands after the other.
+//!
+//! The text of a command goes to the shell's standard input, so that it costs one round trip, one fork, and no process whose
+//! arguments hold a secret. A shell whose commands did not all end in good order is never used again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runbook_engine::backend::Progress;
+use runbook_model::call::CallError;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::r#become::Opener;
+use crate::command::{Item, script};
+use crate::frame::{Frame, FrameError, FrameSpec, Frames};
+use crate::quote::{nonce, quote, tail};
+use crate::transport::{Output, Process};
+
+/// Bytes sent at once.
+const CHUNK: usize = 32 << 10;
+/// Time for everything that stopping a command takes: a new shell, the polite signal, the rude one.
+const KILL_LIMIT: Duration = Duration::from_secs(12);
+/// Pieces of output that wait for whom they are passed on to.
+const PASSED_ON: usize = 4;
+
+/// How a command is put into a session of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// By this `setsid`.
+    Setsid(String),
+    /// By this `perl`.
+    Perl(String),
+    /// Not at all.
+    None,
+}
+
+impl Session {
+    pub(crate) fn with(setsid: &str, perl: &str) -> Self {
+        match (setsid, perl) {
+            ("", "") => Self::None,
+            ("", perl) => Self::Perl(perl.to_owned()),
+            (setsid, _) => Self::Setsid(setsid.to_owned()),
+        }
+    }
+}
+
+/// A helper shell that is ready.
+pub(crate) struct Shell {
+    opener: Opener,
+    stdin: Option<mpsc::Sender<Vec<u8>>>,
+    output: mpsc::Receiver<Output>,
+    pid: u32,
+    pub(crate) session: Session,
+    /// The process group of the last command.
+    pub(crate) previous: Option<u32>,
+}
+
+/// What a shell is to do.
+pub(crate) struct Job {
+    /// One after the other, in one round trip.
+    pub(crate) items: Vec<Item>,
+    pub(crate) deadline: Instant,
+    pub(crate) cancel: CancellationToken,
+    /// Told lines of commands that are followed.
+    pub(crate) progress: Arc<dyn Progress>,
+    /// Standard input of the only command, on a shell that is used for nothing else.
+    pub(crate) feed: Option<Feed>,
+    /// Takes the standard output of the only command.
+    pub(crate) sink: Option<mpsc::Sender<Vec<u8>>>,
+    /// Paths on the machine that are removed where the commands had to be stopped.
+    pub(crate) leftovers: Vec<String>,
+}
+
+/// Bytes that come in pieces, until the end or an error.
+pub(crate) type Feed = mpsc::Receiver<Result<Vec<u8>, CallError>>;
+
+/// Why a job has no frames.
+pub(crate) enum Halt {
+    /// The shell could not be used, and nothing was run: another one may try.
+    Stale,
+    /// For the caller.
+    Error(CallError),
+}
+
+/// Why a job stops early.
+enum Stop {
+    TimedOut,
+    Cancelled,
+    Abandoned,
+    Ended,
+    Feed(CallError),
+    Frame(FrameError),
+}
+
+impl Shell {
+    pub(crate) fn new(opener: Opener, process: Process, pid: u32, session: Session) -> Self {
+        Self { opener, stdin: Some(process.stdin), output: process.output, pid, session, previous: None }
+    }
+
+    /// Whether it may still be used. Drops what came while nobody was listening.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        loop {
+            match self.output.try_recv() {
+                Ok(Output::Exit(_)) | Err(mpsc::error::TryRecvError::Disconnected) => return false,
+                Ok(_) => {}
+                Err(mpsc::error::TryRecvError::Empty) => return !self.opener.transport.is_closed(),
+            }
+        }
+    }
+
+    /// Runs a job. Gives the shell back where it can be used again.
+    ///
+    /// `abandoned` is cancelled when nobody waits for the result any more: then what runs is stopped.
+    pub(crate) async fn run(
+        mut self,
+        job: Job,
+        abandoned: CancellationToken,
+    ) -> (Option<Self>, Result<Vec<Frame>, Halt>) {
+        let specs = job.items.iter().map(|item| FrameSpec {
+            nonce: nonce(),
+            follow: item.follow.then(|| job.progress.clone()),
+            limit: item.limit,
+            pass_on: job.sink.is_some(),
+        });
+        let specs: Vec<FrameSpec> = specs.collect();
+        let text = script(&job.items, &specs, &self.session, self.previous);
+        let mut frames = Frames::new(specs);
+        // A shell that feeds a command is told to end after it: what the command leaves unread must not be read as text.
+        let once = job.feed.is_some();
+        match self
+            .converse(&job.items, text, &mut frames, job.deadline, &job.cancel, &abandoned, job.feed, job.sink)
+            .await
+        {
+            Ok(()) => {
+                let frames = frames.into_frames();
+                self.previous = frames.last().and_then(|frame| frame.pids.last().copied());
+                ((!once).then_some(self), Ok(frames))
+            }
+            Err(Stop::Frame(FrameError::Stale)) => (None, Err(Halt::Stale)),
+            Err(stop) => {
+                let error = self.stopped(stop, &job.items, &frames, job.leftovers).await;
+                (None, Err(Halt::Error(error)))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a job in pieces, since they are borrowed apart")]
+    async fn converse(
+        &mut self,
+        items: &[Item],
+        text: Vec<u8>,
+        frames: &mut Frames,
+        deadline: Instant,
+        cancel: &CancellationToken,
+        abandoned: &CancellationToken,
+        mut feed: Option<Feed>,
+        sink: Option<mpsc::Sender<Vec<u8>>>,
+    ) -> Result<(), Stop> {
+        let mut pending: VecDeque<Vec<u8>> = text.chunks(CHUNK).map(<[u8]>::to_vec).collect();
+        let mut passed_on: VecDeque<Vec<u8>> = VecDeque::new();
+        let (mut current, mut since) = (0, Instant::now());
+        loop {
+            if frames.is_done() && passed_on.is_empty() {
+                return Ok(());
+            }
+            if frames.current() != current {
+                (current, since) = (frames.current(), Instant::now());
+            }
+            let limit = items.get(current).and_then(|item| item.timeout).map_or(deadline, |t| deadline.min(since + t));
+            let mut feed_ended = false;
+            let started = frames.frame(0).is_some_and(|frame| frame.started);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Stop::Cancelled),
+                () = abandoned.cancelled() => return Err(Stop::Abandoned),
+                () = tokio::time::sleep_until(limit.into()) => return Err(Stop::TimedOut),
+                slot = reserve(sink.as_ref()), if !passed_on.is_empty() => match slot {
+                    Some(slot) => slot.send(passed_on.pop_front().unwrap_or_default()),
+                    None => return Err(Stop::Abandoned),
+                },
+                heard = self.output.recv(), if passed_on.len() < PASSED_ON => {
+                    match heard {
+                        Some(Output::Stdout(bytes)) => frames.push(0, &bytes).map_err(Stop::Frame)?,
+                        Some(Output::Stderr(bytes)) => frames.push(1, &bytes).map_err(Stop::Frame)?,
+                        Some(Output::Exit(_)) | None => return Err(Stop::Ended),
+                    }
+                    passed_on.extend(frames.passed_on.drain(..));
+                },
+                slot = reserve(self.stdin.as_ref()), if !pending.is_empty() => match slot {
+                    Some(slot) => slot.send(pending.pop_front().unwrap_or_default()),
+                    // It ended; what it said last is still to be read.
+                    None => pending.clear(),
+                },
+                // Data only follows when the shell has read the whole text: it must never read data as text.
+                piece = next(&mut feed), if feed.is_some() && started && pending.is_empty() => match piece {
+                    Some(Ok(bytes)) => pending.push_back(bytes),
+                    Some(Err(error)) => return Err(Stop::Feed(error)),
+                    None => feed_ended = true,
+                },
+            }
+            if feed_ended {
+                feed = None;
+                self.stdin = None;
+            }
+        }
+    }
+
+    /// Stops what runs, and says what is known of it.
+    async fn stopped(&self, stop: Stop, items: &[Item], frames: &Frames, mut leftovers: Vec<String>) -> CallError {
+        let machine = &self.opener.machine;
+        let current = frames.current().min(items.len() - 1);
+        let what = items.get(current).map_or("", |item| item.what.as_str());
+        let running: Vec<&Frame> = (current..items.len()).filter_map(|n| frames.frame(n)).collect();
+        let pids: Vec<u32> = running.iter().flat_map(|frame| frame.pids.iter().copied()).collect();
+        leftovers.extend(running.iter().filter_map(|frame| frame.folder.clone()));
+        let said = running.first().map(|frame| {
+            let (out, err) = (tail(frame.stdout.tail()), tail(frame.stderr.tail()));
+            let said = [out, err].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n");
+            if said.is_empty() { said } else { format!("; the last that it said: {said}") }
+        });
+        let said = said.unwrap_or_default();
+        let lost = matches!(stop, Stop::Ended);
+        let killed = match tokio::time::timeout(KILL_LIMIT, self.kill(lost, &pids, &leftovers)).await {
+            Ok(result) => result,
+            Err(_) => Err("the machine does not answer".to_owned()),
+        };
+        if lost {
+            let how =
+                if self.opener.transport.is_closed() { "the connection was lost" } else { "the helper shell ended" };
+            return CallError::Unreachable(format!(
+                "{how} on {machine} while {what} ran: cannot say what became of it{said}"
+            ));
+        }
+        if let Err(why) = killed {
+            return CallError::Unreachable(format!(
+                "{what} on {machine} had to be stopped and could not be ({why}): cannot say whether it still runs{said}"
+            ));
+        }
+        match stop {
+            Stop::TimedOut => {
+                CallError::TimedOut(format!("{what} on {machine} did not end in time; it was stopped{said}"))
+            }
+            Stop::Cancelled | Stop::Abandoned => {
+                CallError::Failed(format!("cancelled while {what} ran on {machine}; it was stopped{said}"))
+            }
+            Stop::Feed(error) => error,
+            Stop::Frame(FrameError::TooMuch { limit }) => CallError::Invalid(format!(
+                "{what} on {machine} wrote more than {limit} bytes; it was stopped: let it write less, or to a file"
+            )),
+            Stop::Frame(FrameError::Spool(error)) => CallError::Failed(format!(
+                "cannot keep the output of {what} in the controller's temporary directory: {error}"
+            )),
+            Stop::Frame(_) | Stop::Ended => {
+                CallError::Unreachable(format!("the helper shell on {machine} gave a garbled answer while {what} ran"))
+            }
+        }
+    }
+
+    /// Kills the shell, unless it ended by itself, and all that descends from it, and makes sure that nothing of it is left.
+    async fn kill(&self, ended: bool, pids: &[u32], leftovers: &[String]) -> Result<(), String> {
+        if self.opener.transport.is_closed() {
+            return Err("the connection is lost".to_owned());
+        }
+        let mut helper = self.opener.open(Instant::now() + KILL_LIMIT).await.map_err(|error| error.to_string())?;
+        let said = nonce();
+        let mut text = b"{\n".to_vec();
+        text.extend_from_slice(
+            format!("RB_SHELL={}\nRB_PIDS='", if ended { "none".to_owned() } else { self.pid.to_string() }).as_bytes(),
+        );
+        text.extend(pids.iter().flat_map(|pid| format!("{pid} ").into_bytes()));
+        text.extend_from_slice(b"'\n");
+        text.extend_from_slice(KILL.as_bytes());
+        for path in leftovers {
+            text.extend_from_slice(b"rm -rf -- ");
+            quote(&mut text, path.as_bytes());
+            text.push(b'\n');
+        }
+        text.extend_from_slice(format!("printf '\\n%s %s.\\n' {said} \"$RB_L\"\nexit\n}}\n").as_bytes());
+        if let Some(stdin) = &helper.stdin {
+            stdin.send(text).await.map_err(|_| "the connection was lost".to_owned())?;
+        }
+        let mut heard = Vec::new();
+        loop {
+            match helper.output.recv().await {
+                Some(Output::Stdout(bytes)) => heard.extend_from_slice(&bytes),
+                Some(Output::Stderr(_)) => {}
+                Some(Output::Exit(_)) | None => break,
+            }
+        }
+        let heard = String::from_utf8_lossy(&heard);
+        let Some((_, left)) = heard.split_once(&format!("\n{said} ")) else {
+            return Err("the connection was lost".to_owned());
+        };
+        match left.split('.').next().unwrap_or_default().trim() {
+            "" => Ok(()),
+            left => Err(format!("still there after SIGKILL: {left}")),
+        }
+    }
+}
+
+async fn reserve<T>(to: Option<&mpsc::Sender<T>>) -> Option<mpsc::Permit<'_, T>> {
+    match to {
+        Some(to) => to.reserve().await.ok(),
+        None => None,
+    }
+}
+
+async fn next(feed: &mut Option<Feed>) -> Option<Result<Vec<u8>, CallError>> {
+    match feed {
+        Some(feed) => feed.recv().await,
+        None => None,
+    }
+}
+
+/// Stops the shell first, so that it starts nothing new; then everything that descends from it, lives in a session or process
+/// group of such a process, politely for two seconds, then not. Zombies do not count. `RB_L` is what is left.
+const KILL: &str = r#"
+RB_T=" $RB_SHELL $RB_PIDS"
+scan() {
+RB_L=
+if [ ! -r /proc/self/stat ]; then
+for RB_X in $RB_PIDS; do if kill -0 -$RB_X 2>/dev/null; then RB_L="$RB_L -$RB_X"; fi; done
+return
+fi
+RB_MORE=1
+while [ -n "$RB_MORE" ]; do
+RB_MORE=
+for RB_F in /proc/[0-9]*/stat; do
+RB_S=
+while read -r RB_X || [ -n "$RB_X" ]; do RB_S="$RB_S $RB_X"; done 2>/dev/null <"$RB_F"
+[ -n "$RB_S" ] || continue
+RB_P=${RB_F#/proc/}; RB_P=${RB_P%/stat}
+set -- ${RB_S##*) }
+case $1 in Z|X) continue ;; esac
+case " $RB_L " in *" $RB_P "*) continue ;; esac
+[ "$RB_P" != "$RB_SHELL" ] || continue
+case "$RB_T" in
+*" $RB_P "*) RB_L="$RB_L $RB_P" ;;
+*" $2 "*|*" $3 "*|*" $4 "*) RB_L="$RB_L $RB_P"; RB_T="$RB_T$RB_P "; RB_MORE=1 ;;
+esac
+done
+done
+}
+[ $RB_SHELL = none ] || kill -STOP $RB_SHELL
+scan
+[ $RB_SHELL = none ] || kill -KILL $RB_SHELL
+[ -z "$RB_L" ] || { kill -TERM $RB_L; kill -CONT $RB_L; }
+RB_N=0
+while scan; [ -n "$RB_L" ] && [ $RB_N -lt 20 ]; do RB_N=$((RB_N+1)); sleep 0.1 || sleep 1; done
+RB_N=0
+while scan; [ -n "$RB_L" ] && [ $RB_N -lt 20 ]; do kill -KILL $RB_L; RB_N=$((RB_N+1)); sleep 0.1 || sleep 1; done
+"#;

@@ -1,0 +1,17 @@
+//! The `plugin!` macro of `runbook-sdk`, which re-exports it and documents it. Reads `plugin.toml` while a plugin is
+//! compiled, so that a manifest that says something else than the code is a compile error.
+
+mod check;
+mod expand;
+/// The manifest's shape, from the one place where it is written down: the host reads it back with the same types.
+#[path = "../../../host/runbook-model/src/manifest.rs"]
+#[expect(unreachable_pub, reason = "the host's file; this crate needs a part of it")]
+mod manifest;
+mod parse;
+
+/// See `runbook_sdk::plugin`.
+#[proc_macro]
+pub fn plugin(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let plugin = syn::parse_macro_input!(input as parse::Plugin);
+    expand::expand(&plugin).unwrap_or_else(|error| error.into_compile_error()).into()
+}
