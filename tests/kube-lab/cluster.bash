@@ -258,7 +258,7 @@ Y
 
 # ---------- down
 
-is_ours() { tr '\0' '\n' < "/proc/$1/environ" 2>/dev/null | grep -qxF "RUNBOOK_KUBE_LAB_STATE=$STATE"; }
+is_ours() { { tr '\0' '\n' < "/proc/$1/environ"; } 2>/dev/null | grep -qxF "RUNBOOK_KUBE_LAB_STATE=$STATE"; }
 
 stop() {
   local pid i
@@ -295,7 +295,7 @@ lab_down() {
   for p in /proc/[0-9]*; do
     id=${p#/proc/}
     [ "$id" = $$ ] || [ "$id" = "$BASHPID" ] && continue
-    if tr '\0' ' ' < "$p/cmdline" 2>/dev/null | grep -qF -- "-address $RUN/containerd.sock "; then kill -9 "$id" 2>/dev/null; fi
+    if { tr '\0' ' ' < "$p/cmdline"; } 2>/dev/null | grep -qF -- "-address $RUN/containerd.sock "; then kill -9 "$id" 2>/dev/null; fi
   done
   awk '{ print $2 }' /proc/mounts | grep -E "^($STATE|$RUN)/" | sort -r | while read -r p; do umount -l "$p"; done
   for i in 1 2 3; do

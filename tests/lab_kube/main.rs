@@ -1,8 +1,9 @@
 //! The Kubernetes lab: pods run on its node with the volumes of the templates, and pull from a registry of ours.
 
+use std::process::Command;
 use std::time::Duration;
 
-use runbook_tests::{Cluster, Image, Registry, wait_until};
+use runbook_tests::{Cluster, Image, Outcome, Registry, wait_until};
 use serde_json::Value;
 
 fn phase(object: &Value) -> &str {
@@ -25,11 +26,21 @@ fn a_pod_serves_what_is_in_the_claims_volume() {
     cluster.kubectl(&["exec", "deploy/chime", "--", "sh", "-c", "echo written > /srv/back"]);
     assert_eq!(std::fs::read_to_string(cluster.root().join("old/back")).ok().as_deref(), Some("written\n"));
 
+    // What is asked with the kubeconfig for what is tested, and nothing else.
+    let kubeconfig = cluster.kubeconfig();
+    let kubectl = |args: &[&str]| {
+        let outcome = Outcome::of(
+            Command::new("kubectl").arg("--kubeconfig").arg(&kubeconfig).args(["-n", cluster.namespace()]).args(args),
+        );
+        drop(outcome.ok());
+    };
+    kubectl(&["get", "pods"]);
+    assert_eq!(cluster.changes_asked(), Vec::<String>::new());
+    kubectl(&["scale", "deployment/chime", "--replicas=1", "--dry-run=server"]);
+    kubectl(&["exec", "deploy/chime", "--", "true"]);
     let asked = cluster.changes_asked();
-    assert!(asked.iter().any(|a| a.contains("/exec?")), "entering a container is logged: {asked:?}");
-    let before = asked.len();
-    cluster.kubectl(&["get", "pods"]);
-    assert_eq!(cluster.changes_asked().len(), before, "a look is not");
+    assert!(asked[0].starts_with("patch ") && asked[0].contains("dryRun=All"), "{asked:?}");
+    assert!(asked.iter().any(|a| a.contains("/exec?")), "{asked:?}");
 }
 
 #[test]

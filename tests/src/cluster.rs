@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::outcome::Outcome;
-use crate::tools::{must, must_feed, open_temp_dir, read, serial, tests_dir, text, wait_until};
+use crate::tools::{must, must_feed, open_temp_dir, put, read, serial, tests_dir, text, wait_until};
 
 /// A namespace of the lab's cluster, with a directory of the node for its volumes. Both go when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    kubeconfig: PathBuf,
+    admin: PathBuf,
     namespace: String,
     root: tempfile::TempDir,
 }
@@ -23,14 +24,18 @@ impl Cluster {
     ///
     /// When there is no cluster.
     pub fn join() -> Self {
-        let kubeconfig = std::env::var("RUNBOOK_TEST_KUBECONFIG")
-            .unwrap_or_else(|_| panic!("RUNBOOK_TEST_KUBECONFIG is not set: run this by `tests/run kube`, or after `eval \"$(tests/kube-lab/lab up full)\"`"));
+        let admin = PathBuf::from(std::env::var("RUNBOOK_TEST_KUBECONFIG").unwrap_or_else(|_| {
+            panic!(
+                "RUNBOOK_TEST_KUBECONFIG is not set: use `tests/run kube`, or first `eval \"$(tests/kube-lab/lab up full)\"`"
+            )
+        }));
         let namespace = format!("rb-{}-{}", std::process::id(), serial());
         let root = open_temp_dir("runbook-node-", &std::env::temp_dir());
         for dir in ["old", "new1", "new2"] {
             std::fs::create_dir(root.path().join(dir)).expect("a fresh directory can be written to");
         }
-        let cluster = Self { kubeconfig: kubeconfig.into(), namespace, root };
+        let cluster = Self { admin, namespace, root };
+        cluster.write_kubeconfig();
         cluster.kubectl(&["create", "namespace", cluster.namespace()]);
         cluster.apply("classes.yaml");
         // Pods are refused before the namespace has it.
@@ -40,9 +45,30 @@ impl Cluster {
         cluster
     }
 
-    /// The kubeconfig of an administrator. It works outside and inside of the node's network namespace.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+    /// A kubeconfig for what is tested: an administrator who has the name of the fresh namespace, so that the audit log tells its
+    /// requests from all others. It works outside and inside of the node's network namespace.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.path().join("kubeconfig")
+    }
+
+    fn write_kubeconfig(&self) {
+        let pki = self.admin.with_file_name("pki");
+        let at = |name: &str| text(&self.root.path().join(name)).to_owned();
+        let (key, request, certificate) = (at("user.key"), at("user.csr"), at("user.crt"));
+        let subject = format!("/O=system:masters/CN={}", self.namespace);
+        must(&["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
+        must(&["openssl", "req", "-new", "-key", &key, "-subj", &subject, "-out", &request]);
+        let serial = std::process::id().to_string();
+        let (ca, ca_key) = (pki.join("ca.crt"), pki.join("ca.key"));
+        let sign = ["openssl", "x509", "-req", "-sha256", "-days", "2", "-set_serial", &serial, "-in", &request];
+        must(&[&sign[..], &["-CA", text(&ca), "-CAkey", text(&ca_key), "-out", &certificate]].concat());
+        let mut config = read(&self.admin);
+        for (field, file) in [("client-certificate-data", &certificate), ("client-key-data", &key)] {
+            let pattern = Regex::new(&format!("{field}: [A-Za-z0-9+/=]+")).expect("the pattern is a constant");
+            let data = must(&["base64", "-w0", file]);
+            config = pattern.replace(&config, format!("{field}: {data}")).into_owned();
+        }
+        put(&self.kubeconfig(), config, 0o600);
     }
 
     /// Name of the fresh namespace.
@@ -94,14 +120,8 @@ impl Cluster {
     }
 
     fn argv<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        let mut argv = vec![
-            "kubectl",
-            "--kubeconfig",
-            text(&self.kubeconfig),
-            "--namespace",
-            &self.namespace,
-            "--request-timeout=60s",
-        ];
+        let mut argv =
+            vec!["kubectl", "--kubeconfig", text(&self.admin), "--namespace", &self.namespace, "--request-timeout=60s"];
         argv.extend(args);
         argv
     }
@@ -145,23 +165,17 @@ impl Cluster {
         last
     }
 
-    /// What was asked of the API server since it is up, changes and entries into containers alone, in this namespace or about
-    /// objects without one: `verb uri`, such as `patch /api/v1/namespaces/x/persistentvolumeclaims/chime?dryRun=All`. Requests of
-    /// the cluster's own controllers are not among them.
+    /// What was asked of the API server with [`kubeconfig`](Self::kubeconfig), changes (dry runs too) and entries into containers
+    /// alone: `verb uri`, such as `patch /api/v1/namespaces/x/persistentvolumeclaims/chime?dryRun=All`.
     ///
     /// # Panics
     ///
     /// When the audit log cannot be read.
     pub fn changes_asked(&self) -> Vec<String> {
-        let log = self.kubeconfig.with_file_name("audit.log");
-        let others =
-            |uri: &str| uri.contains("/namespaces/rb-") && !uri.contains(&format!("/namespaces/{}", self.namespace));
-        let lines = read(&log);
+        let lines = read(&self.admin.with_file_name("audit.log"));
         let records = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records
-            .filter_map(|r| Some(format!("{} {}", r["verb"].as_str()?, r["requestURI"].as_str()?)))
-            .filter(|asked| !others(asked))
-            .collect()
+        let ours = records.filter(|r| r["user"]["username"] == self.namespace.as_str());
+        ours.filter_map(|r| Some(format!("{} {}", r["verb"].as_str()?, r["requestURI"].as_str()?))).collect()
     }
 }
 
@@ -169,9 +183,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Grace period 0: nobody waits for the pods of a test, and the kubelet is told at once.
         let ours = format!("test={}", self.namespace);
+        // The namespace first: then nobody makes new pods for those that go.
         let deletions: [&[&str]; 3] = [
-            &["pods", "--all", "--grace-period=0", "--force"],
             &["namespace", &self.namespace],
+            &["pods", "--all", "--grace-period=0", "--force"],
             &["persistentvolumes", "-l", &ours],
         ];
         for what in deletions {
@@ -180,7 +195,7 @@ impl Drop for Cluster {
             drop(
                 std::process::Command::new("kubectl")
                     .arg("--kubeconfig")
-                    .arg(&self.kubeconfig)
+                    .arg(&self.admin)
                     .args(["-n", &self.namespace])
                     .args(argv)
                     .output(),

@@ -60,11 +60,8 @@ pub(crate) fn report(error: &CliError) -> ExitCode {
     let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
     let mut out = anstream::stderr().lock();
     // A closed stderr leaves the exit code to say it.
-    let _ = if error.shown {
-        writeln!(out, "{}", error.what)
-    } else {
-        writeln!(out, "{red}error:{red:#} {}", error.what)
-    };
+    let _ =
+        if error.shown { writeln!(out, "{}", error.what) } else { writeln!(out, "{red}error:{red:#} {}", error.what) };
     for hint in &error.hints {
         let _ = writeln!(out, "{cyan}hint:{cyan:#} {hint}");
     }

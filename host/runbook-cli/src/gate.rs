@@ -54,12 +54,14 @@ impl Gatekeeper {
         questions.retain(|step| !self.yes && !self.approved.contains_key(step));
         irreversible.retain(|entry| !self.yes && !self.approved.contains_key(&entry.step));
         if !can_ask() {
-            let mut steps: Vec<&String> = questions.iter().chain(irreversible.iter().map(|entry| &entry.step)).collect();
+            let mut steps: Vec<&String> =
+                questions.iter().chain(irreversible.iter().map(|entry| &entry.step)).collect();
             steps.dedup();
             let Some(first) = steps.first() else { return Ok(()) };
             let list = steps.iter().map(|step| step.as_str()).collect::<Vec<_>>().join(", ");
-            let mut error = CliError::usage(format!("these steps need a person's yes, and there is no terminal: {list}"))
-                .hint(format!("--approve {first} says yes to one step, --yes to all"));
+            let mut error =
+                CliError::usage(format!("these steps need a person's yes, and there is no terminal: {list}"))
+                    .hint(format!("--approve {first} says yes to one step, --yes to all"));
             for Irreversible { step, consequence } in &irreversible {
                 error = error.hint(format!("{step}: {consequence}"));
             }
@@ -78,7 +80,10 @@ impl Gatekeeper {
         if answer("Go on?", None) {
             return Ok(());
         }
-        Err(CliError { code: runbook_model::exit_code::CANCELLED, ..CliError::usage("not confirmed; nothing was touched") })
+        Err(CliError {
+            code: runbook_model::exit_code::CANCELLED,
+            ..CliError::usage("not confirmed; nothing was touched")
+        })
     }
 }
 

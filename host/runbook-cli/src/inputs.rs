@@ -46,7 +46,9 @@ fn value(input: &InputDef, from: &InputFrom, folder: &str, home: &str) -> Option
         InputFrom::Prompt(_) if !std::io::stdin().is_terminal() => {
             Some(Err("it is asked for at the terminal, and there is none".to_owned()))
         }
-        InputFrom::Prompt(text) => Some(prompt(text, input.kind == InputType::Secret).map_err(|error| error.to_string())),
+        InputFrom::Prompt(text) => {
+            Some(prompt(text, input.kind == InputType::Secret).map_err(|error| error.to_string()))
+        }
     }
 }
 

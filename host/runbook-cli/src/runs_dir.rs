@@ -27,8 +27,11 @@ pub(crate) fn cache() -> Result<PathBuf, CliError> {
 /// A name for a new run, which sorts by time: `20261121-014502-homelab-dr-k3fa`.
 pub(crate) fn new_name(runbook: &str) -> String {
     let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-    let slug: String =
-        runbook.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(32).collect();
+    let slug: String = runbook
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(32)
+        .collect();
     let tail = rand::random::<u32>() & 0xffff;
     format!("{time}-{}-{tail:04x}", slug.trim_matches('-'))
 }

@@ -158,11 +158,14 @@ fn consent(runbook: &Runbook) -> impl Fn(&Catalog) -> Result<(), CliError> {
             }
         });
         let Some((step, _)) = wanting.first() else { return Ok(()) };
-        let mut error = CliError::refused(format!("plugins ask for more than `allow` of their steps gives (step `{step}`)"));
+        let mut error =
+            CliError::refused(format!("plugins ask for more than `allow` of their steps gives (step `{step}`)"));
         for (step, text) in &wanting {
             error = error.hint(format!("{step} asks for {text}"));
         }
-        Err(error.hint("`allow = \"asked\"` in the step gives all that its plugin asks for; `runbook plugin inspect` shows it"))
+        Err(error.hint(
+            "`allow = \"asked\"` in the step gives all that its plugin asks for; `runbook plugin inspect` shows it",
+        ))
     }
 }
 
@@ -219,8 +222,7 @@ fn inventory(
             Uses::Action { .. } => None,
         }));
     }
-    let inputs =
-        Inputs { values: scope.inputs, vars: scope.vars, hosts: Arc::new(views), ..Inputs::default() };
+    let inputs = Inputs { values: scope.inputs, vars: scope.vars, hosts: Arc::new(views), ..Inputs::default() };
     Ok((inputs, inventory))
 }
 
@@ -256,7 +258,10 @@ impl Session {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Header {
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            plugins: used_plugins(&self.runbook).iter().filter_map(|name| self.catalog.pin(name)).collect::<Vec<PluginPin>>(),
+            plugins: used_plugins(&self.runbook)
+                .iter()
+                .filter_map(|name| self.catalog.pin(name))
+                .collect::<Vec<PluginPin>>(),
             pid: std::process::id(),
             boot_id: boot_id.trim().to_owned(),
         }

@@ -8,9 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource, Origin};
-use runbook_model::call::{
-    Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target,
-};
+use runbook_model::call::{Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target};
 use runbook_model::paths;
 use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
 use runbook_ssh::backend::SshBackend;
@@ -104,7 +102,11 @@ impl Machines {
 #[async_trait]
 impl Connector for Machines {
     async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
-        let host = self.inventory.hosts.get(machine).ok_or_else(|| CallError::Invalid(format!("there is no host {machine}")))?;
+        let host = self
+            .inventory
+            .hosts
+            .get(machine)
+            .ok_or_else(|| CallError::Invalid(format!("there is no host {machine}")))?;
         match host.transport {
             HostTransport::Local => Ok(Arc::new(LocalTransport::new(None))),
             HostTransport::None => {
@@ -141,11 +143,16 @@ impl KubeconfigSource for Kubeconfigs {
             Kubeconfig::File(path) => {
                 let path = PathBuf::from(paths::absolute(path, &self.inventory.folder, &self.inventory.home));
                 let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
-                    CallError::Invalid(format!("the kubeconfig of {cluster} cannot be read: {}: {error}", path.display()))
+                    CallError::Invalid(format!(
+                        "the kubeconfig of {cluster} cannot be read: {}: {error}",
+                        path.display()
+                    ))
                 })?;
                 (text, Origin::File(path))
             }
-            Kubeconfig::Host { hosts, command, privileged } => self.from_hosts(cluster, hosts, command, *privileged, ctx).await?,
+            Kubeconfig::Host { hosts, command, privileged } => {
+                self.from_hosts(cluster, hosts, command, *privileged, ctx).await?
+            }
         };
         Ok(ClusterAccess {
             kubeconfig,

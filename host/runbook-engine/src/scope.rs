@@ -224,7 +224,8 @@ impl<'a> Level<'a> {
             .filter(|input| !inputs.unknown.contains_key(&format!("inputs.{}", input.name)))
             .cloned()
             .collect();
-        inputs.values = runbook_model::inputs::of_include(&known, &given).map_err(|wrong| Trouble::Wrong(wrong.join("; ")))?;
+        inputs.values =
+            runbook_model::inputs::of_include(&known, &given).map_err(|wrong| Trouble::Wrong(wrong.join("; ")))?;
         let prefix = match item {
             Some(item) => format!("{}{}[{}]/", self.prefix, step.id, item.name),
             None => format!("{}{}/", self.prefix, step.id),

@@ -75,11 +75,7 @@ impl KubeBackend {
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let (via, traffic) = (access.via.clone(), self.traffic.clone());
         // A kubeconfig may name a program that gives credentials, and that program may take its time.
-        let clients = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Handle::current();
-            let _inside = runtime.enter();
-            connect::clients(&config, via, &traffic)
-        });
+        let clients = tokio::task::spawn_blocking(move || connect::clients(&config, via, &traffic));
         let clients = match clients.await {
             Ok(Ok(clients)) => clients,
             Ok(Err(error)) => {

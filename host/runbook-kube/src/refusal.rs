@@ -74,6 +74,11 @@ impl Refusal {
         self.code == 404 && (!self.genuine || self.status.details.as_ref().is_none_or(|d| d.name.is_empty()))
     }
 
+    /// Whether the server calls our own mistake an internal error, as old ones do for unknown fields in an apply.
+    pub(crate) fn mistaken(&self) -> bool {
+        self.code == 500 && self.status.message.contains("typed patch object")
+    }
+
     /// Whether somebody changed the object between our read and our write on the server.
     pub(crate) fn raced(&self) -> bool {
         self.code == 409 && self.managers().is_empty() && self.status.message.contains("has been modified")
@@ -108,6 +113,7 @@ impl Refusal {
             }
         }
         match self.code {
+            _ if self.mistaken() => CallError::Invalid(text),
             400 | 405 | 406 | 413 | 415 | 422 => CallError::Invalid(text),
             401 => CallError::Failed(format!(
                 "{text}: the API server does not accept the credentials of the kubeconfig (401); they may have expired"
@@ -157,6 +163,13 @@ mod tests {
         for part in ["Deployment d/web", ".spec.replicas by argocd", ".spec.paused by helm", "force"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn an_unknown_field_is_our_mistake() {
+        let text = "failed to create typed patch object: .spec.replica: field not declared in schema";
+        let error = refusal(500, &json!({"kind": "Status", "message": text})).into_error("apply");
+        assert!(matches!(error, CallError::Invalid(text) if text.contains(".spec.replica")));
     }
 
     #[test]

@@ -341,6 +341,7 @@ fn pause_before_retry(trouble: &Trouble, acting: bool, tries: u32) -> Option<Dur
     let usual = Duration::from_millis(250 << tries);
     match trouble {
         Trouble::Refused(refusal) if refusal.code == 429 => Some(refusal.retry_after.unwrap_or(usual).min(PAUSE_LIMIT)),
+        Trouble::Refused(refusal) if refusal.mistaken() => None,
         Trouble::Refused(refusal) if !acting && matches!(refusal.code, 500 | 502..=504) => Some(usual),
         Trouble::Lost { unsent: false, .. } if !acting && tries == 1 => Some(usual),
         _ => None,

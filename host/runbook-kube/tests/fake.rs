@@ -497,7 +497,8 @@ async fn a_kubeconfig_of_the_user_may_run_a_program_for_credentials() {
     std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let server = Server::new(|_, _| None);
     let mut access = server.access();
-    let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./bin/login, interactiveMode: IfAvailable}";
+    let exec =
+        "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./bin/login, interactiveMode: IfAvailable}";
     access.kubeconfig = access.kubeconfig.replace("token: t", exec);
     access.origin = Origin::File(dir.path().join("config"));
     let answer = backend(access.clone()).look(&home(), &look(KubeLook::Uid), &plan_context(10.0)).await;

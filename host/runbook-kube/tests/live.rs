@@ -215,22 +215,17 @@ async fn mistakes_are_explained() {
     let mut nowhere = room.config_map(&json!({}));
     nowhere["metadata"]["namespace"] = json!("rb-no-such-namespace");
     let error = room.prior(apply(nowhere.clone())).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::NotFound(t)) if t.contains("rb-no-such-namespace")), "{error:?}");
     nowhere["metadata"].as_object_mut().unwrap().remove("namespace");
     let error = room.prior(apply(nowhere)).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::Invalid(t)) if t.contains("needs a namespace")), "{error:?}");
     let mut wrong = room.deployment(1);
     wrong["spec"]["replica"] = json!(1);
     let error = room.prior(apply(wrong)).await;
-    eprintln!("MSG {error:?}");
-    assert!(matches!(&error, Err(CallError::Invalid(t) | CallError::Failed(t)) if t.contains("replica")), "{error:?}");
+    assert!(matches!(&error, Err(CallError::Invalid(t)) if t.contains("replica")), "{error:?}");
     let error = room.look(KubeLook::Get { object: room.object("example.org", "Widget", "x") }).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::NotFound(t)) if t.contains("does not serve")), "{error:?}");
     let error = room.look(KubeLook::Get { object: room.object("", "pods", "x") }).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::NotFound(t)) if t.contains("is Pod meant?")), "{error:?}");
     room.leave().await;
 }
@@ -273,7 +268,6 @@ async fn identity_and_kinds() {
     let mut pinned = access().unwrap();
     pinned.uid = Some("00000000-0000-0000-0000-000000000000".to_owned());
     let error = backend(pinned.clone()).look(&home(), &look(KubeLook::Uid), &plan_context(20.0)).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::Conflict(t)) if t.contains(&uid)), "{error:?}");
     pinned.uid = Some(uid.clone());
     let same = backend(pinned).look(&home(), &look(KubeLook::Uid), &plan_context(20.0)).await;
@@ -313,18 +307,14 @@ fn server_of(access: &ClusterAccess) -> String {
 #[tokio::test]
 async fn a_server_that_cannot_be_trusted_or_found_is_named() {
     let Some(mut access) = access() else { return };
-    let server = server_of(&access);
     access.server = Some("https://127.0.0.1:1".to_owned());
     let error = backend(access.clone()).look(&home(), &look(KubeLook::Uid), &plan_context(20.0)).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::Unreachable(t)) if t.contains("https://127.0.0.1:1")), "{error:?}");
-    access.server = None;
-    let port = server.rsplit(':').next().unwrap();
-    let by_a_name_that_the_certificate_lacks = format!("https://127.0.0.2:{port}");
-    access.server = Some(by_a_name_that_the_certificate_lacks);
+    let port = server_of(&access).rsplit(':').next().unwrap().parse().unwrap();
+    access.via = Some(Arc::new(Relay(port)));
+    access.server = Some("https://somebody-else.example".to_owned());
     let error = backend(access).look(&home(), &look(KubeLook::Uid), &plan_context(20.0)).await;
-    eprintln!("MSG {error:?}");
-    assert!(matches!(&error, Err(CallError::Unreachable(_))), "{error:?}");
+    assert!(matches!(&error, Err(CallError::Unreachable(t)) if t.contains("certificate")), "{error:?}");
 }
 
 #[tokio::test]
@@ -342,12 +332,10 @@ async fn scaling_and_a_rollout_that_does_not_come() {
     assert_eq!(room.change(scale(1)).await, Ok(Verdict::Unchanged));
     let wait = KubeLook::Wait { object: deployment(), condition: Condition::RolledOut, timeout_ms: 10_000 };
     let error = room.look(wait.clone()).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::Unknown(t)) if t.contains("waits for")), "{error:?}");
     let started = Instant::now();
     let error = room.backend.look(&home(), &look(wait), &context(30.0)).await;
     let Err(CallError::TimedOut(text)) = error else { panic!("{error:?}") };
-    eprintln!("MSG {text}");
     assert!(text.contains("0 of 1 replicas available") && text.contains("pod web-"), "{text}");
     assert!(started.elapsed() < Duration::from_secs(20));
     if pods_run() {
@@ -378,7 +366,6 @@ async fn waiting_for_what_comes_and_goes() {
     let (waited, ()) = tokio::join!(room.wait(reference(), Condition::Absent, 20.0), later);
     assert_eq!(waited, Ok(()));
     let error = room.wait(object("", "Namespace", None, &room.namespace), Condition::Absent, 1.0).await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::TimedOut(t)) if t.contains("nobody deleted it")), "{error:?}");
     room.leave().await;
 }
@@ -406,8 +393,7 @@ async fn an_eviction_waits_for_the_disruption_budget() {
         let seen = Condition::Equals("/status/currentHealthy".into(), json!(1));
         room.wait(reference(), seen, 60.0).await.expect("the budget counts the pod");
         let error = room.change(evict(2000)).await;
-        eprintln!("MSG {error:?}");
-    assert!(matches!(&error, Err(CallError::TimedOut(t)) if t.contains("disruption budget")), "{error:?}");
+        assert!(matches!(&error, Err(CallError::TimedOut(t)) if t.contains("disruption budget")), "{error:?}");
         assert!(room.get(room.pod("p")).await.is_some());
         room.change(KubeAct::Delete { object: reference(), options: DeleteOptions::default() }).await.unwrap();
     }
@@ -439,10 +425,8 @@ async fn processes_in_a_real_pod() {
     let output = room.run("p", &["printf", "%s|", "a b", "$HOME", "`id`"], b"").await.unwrap();
     assert_eq!(output.stdout.lossy(), "a b|$HOME|`id`|");
     let error = room.run("p", &["no-such-program"], b"").await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::Failed(t)) if t.contains("no-such-program")), "{error:?}");
     let error = room.run("nope", &["true"], b"").await;
-    eprintln!("MSG {error:?}");
     assert!(matches!(&error, Err(CallError::NotFound(t)) if t.contains("nope")), "{error:?}");
     let logs = KubeLook::Logs { pod: room.pod("p"), container: Some("main".into()), lines: 5 };
     assert_eq!(room.look(logs).await, Ok(Answer::Text("hello\n".into())));
@@ -453,7 +437,6 @@ async fn processes_in_a_real_pod() {
         room.change(KubeAct::Delete { object: room.pod("p"), options }).await.unwrap();
     };
     let (ended, ()) = tokio::join!(room.run("p", &["sleep", "50"], b""), gone);
-    eprintln!("MSG {ended:?}");
     assert!(!matches!(&ended, Ok(output) if output.exit_code == 0), "{ended:?}");
     room.leave().await;
 }

@@ -207,9 +207,7 @@ pub fn comparable(object: &Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("status");
         if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-            for field in
-                ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"]
-            {
+            for field in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"] {
                 metadata.remove(field);
             }
         }
@@ -259,11 +257,7 @@ mod tests {
         Change {
             act: Act::Files(FilesAct {
                 path: "/etc/x".into(),
-                want: FileWant::File {
-                    content: Content::Text(Text::plain(content)),
-                    attributes,
-                    validate: Vec::new(),
-                },
+                want: FileWant::File { content: Content::Text(Text::plain(content)), attributes, validate: Vec::new() },
             }),
             effect: Effect::default(),
         }
@@ -298,7 +292,11 @@ mod tests {
     fn objects_are_compared_without_what_the_server_changes() {
         let act = KubeAct::Scale {
             object: ObjectRef {
-                kind: crate::call::ResourceKind { group: "apps".into(), version: String::new(), kind: "Deployment".into() },
+                kind: crate::call::ResourceKind {
+                    group: "apps".into(),
+                    version: String::new(),
+                    kind: "Deployment".into(),
+                },
                 namespace: Some("a".into()),
                 name: "b".into(),
             },
@@ -306,7 +304,9 @@ mod tests {
         };
         let change = Change { act: Act::Kube(act), effect: Effect::default() };
         let object = |version: &str, replicas: u32| {
-            Some(serde_json::json!({"kind": "Deployment", "metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}))
+            Some(
+                serde_json::json!({"kind": "Deployment", "metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}),
+            )
         };
         assert_eq!(delta(&change, &Prior::Object { live: object("1", 2), would: object("2", 2) }), None);
         let diff = delta(&change, &Prior::Object { live: object("1", 2), would: object("2", 0) }).expect("differs");

@@ -53,7 +53,9 @@ pub fn check(schema: &Value, inputs: &Value) -> Result<Vec<Problem>, String> {
     let meant: Vec<(String, String)> = problems
         .iter()
         .filter(|p| p.code == "unknown-input")
-        .filter_map(|p| Some((p.path.clone(), p.help.as_ref()?.strip_prefix("did you mean `")?.strip_suffix("`?")?.to_owned())))
+        .filter_map(|p| {
+            Some((p.path.clone(), p.help.as_ref()?.strip_prefix("did you mean `")?.strip_suffix("`?")?.to_owned()))
+        })
         .collect();
     problems.retain(|p| {
         p.code != "missing-input" || !meant.iter().any(|(path, key)| p.path == *path && p.key.as_ref() == Some(key))
@@ -65,7 +67,9 @@ pub fn check(schema: &Value, inputs: &Value) -> Result<Vec<Problem>, String> {
                 key: None,
                 code: "secret-misplaced",
                 message: format!("{} cannot hold a secret", named(path)),
-                help: Some("the plugin would have to see it; give the secret to an input that is made for one".to_owned()),
+                help: Some(
+                    "the plugin would have to see it; give the secret to an input that is made for one".to_owned(),
+                ),
             });
         }
     }
@@ -98,7 +102,11 @@ fn without_references(value: &Value, path: &str, open: &mut BTreeSet<String>, se
             value.clone()
         }
         Value::Array(items) => Value::Array(
-            items.iter().enumerate().map(|(i, v)| without_references(v, &format!("{path}/{i}"), open, secrets)).collect(),
+            items
+                .iter()
+                .enumerate()
+                .map(|(i, v)| without_references(v, &format!("{path}/{i}"), open, secrets))
+                .collect(),
         ),
         Value::Object(_) if is_reference(value) => {
             secrets.insert(path.to_owned());
@@ -157,7 +165,8 @@ fn explain(schema: &Value, inputs: &Value, path: &str, error: &ValidationError<'
     let what = named(path);
     let one = |code, message: String| vec![problem(None, code, message, None)];
     match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known: Vec<&str> = parent_schema(schema, error)
                 .and_then(|s| s.get("properties")?.as_object())
                 .map(|p| p.keys().map(String::as_str).collect())
@@ -170,7 +179,12 @@ fn explain(schema: &Value, inputs: &Value, path: &str, error: &ValidationError<'
                     } else {
                         format!("{what} has no key `{key}`")
                     };
-                    problem(Some(key), "unknown-input", message, name_help(key, if path.is_empty() { "inputs" } else { "keys" }, known.iter().copied()))
+                    problem(
+                        Some(key),
+                        "unknown-input",
+                        message,
+                        name_help(key, if path.is_empty() { "inputs" } else { "keys" }, known.iter().copied()),
+                    )
                 })
                 .collect()
         }
@@ -179,19 +193,31 @@ fn explain(schema: &Value, inputs: &Value, path: &str, error: &ValidationError<'
             let help = parent_schema(schema, error)
                 .and_then(|s| s.get("properties")?.get(name)?.get("description")?.as_str())
                 .map(|text| format!("`{name}`: {text}"));
-            let message = if path.is_empty() { format!("the input `{name}` is missing") } else { format!("{what} needs the key `{name}`") };
+            let message = if path.is_empty() {
+                format!("the input `{name}` is missing")
+            } else {
+                format!("{what} needs the key `{name}`")
+            };
             vec![problem(Some(name), "missing-input", message, help)]
         }
         ValidationErrorKind::Type { kind } => {
             let found = inputs.pointer(path).map_or("nothing", type_of);
-            one("wrong-type", format!("{what} must be {}, not {found}", type_words(&serde_json::json!(format!("{kind:?}")), schema, error)))
+            one(
+                "wrong-type",
+                format!(
+                    "{what} must be {}, not {found}",
+                    type_words(&serde_json::json!(format!("{kind:?}")), schema, error)
+                ),
+            )
         }
         ValidationErrorKind::Enum { options } => {
             let words: Vec<String> = options
                 .as_array()
                 .map(|o| o.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect())
                 .unwrap_or_default();
-            let given = inputs.pointer(path).map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+            let given = inputs
+                .pointer(path)
+                .map_or_else(String::new, |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
             let help = crate::diagnostic::did_you_mean(&given, words.iter().map(String::as_str))
                 .map(|best| format!("did you mean \"{best}\"?"))
                 .unwrap_or_else(|| format!("it is one of {}", list(&words)));
@@ -204,9 +230,12 @@ fn explain(schema: &Value, inputs: &Value, path: &str, error: &ValidationError<'
             one("bad-input", format!("{what} must be a path on this machine, not empty"))
         }
         ValidationErrorKind::Pattern { pattern } => one("bad-input", format!("{what} does not match `{pattern}`")),
-        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::OneOfMultipleValid { .. } => {
+        ValidationErrorKind::AnyOf { .. }
+        | ValidationErrorKind::OneOfNotValid { .. }
+        | ValidationErrorKind::OneOfMultipleValid { .. } => {
             let names = required_names(schema, error);
-            let given: Vec<&String> = names.iter().filter(|n| inputs.pointer(path).is_some_and(|v| v.get(n.as_str()).is_some())).collect();
+            let given: Vec<&String> =
+                names.iter().filter(|n| inputs.pointer(path).is_some_and(|v| v.get(n.as_str()).is_some())).collect();
             if names.is_empty() {
                 return one("bad-input", format!("{what} is none of what is allowed here"));
             }
@@ -228,7 +257,9 @@ fn required_names(schema: &Value, error: &ValidationError<'_>) -> Vec<String> {
     let alternatives = schema.pointer(error.schema_path().as_str()).and_then(Value::as_array);
     let mut names: Vec<String> = Vec::new();
     for alternative in alternatives.into_iter().flatten() {
-        for name in alternative.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for name in
+            alternative.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             if !names.iter().any(|n| n == name) {
                 names.push(name.to_owned());
             }
@@ -286,7 +317,9 @@ fn alternatives<'s>(root: &'s Value, schema: &'s Value, depth: usize) -> Vec<&'s
     if depth > 8 {
         return out;
     }
-    if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p)) {
+    if let Some(target) =
+        schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p))
+    {
         out.extend(alternatives(root, target, depth + 1));
     }
     for keyword in ["oneOf", "anyOf", "allOf"] {
@@ -342,7 +375,10 @@ mod tests {
     fn says_what_is_wrong() {
         for (inputs, want) in [
             (json!({"path": "/a", "content": ""}), vec![]),
-            (json!({"path": "a", "content": ""}), vec!["input `path` must be an absolute path on the target: it begins with `/`"]),
+            (
+                json!({"path": "a", "content": ""}),
+                vec!["input `path` must be an absolute path on the target: it begins with `/`"],
+            ),
             (json!({"content": ""}), vec!["the input `path` is missing"]),
             (json!({"path": "/a"}), vec!["one of `content`, `source` is needed"]),
             (json!({"path": "/a", "content": "", "source": "b"}), vec!["only one of `content`, `source` may be given"]),
@@ -380,6 +416,9 @@ mod tests {
             assert_eq!(messages(inputs.clone()), Vec::<String>::new(), "{inputs}");
         }
         assert_eq!(messages(json!({"path": secret, "content": "x"})), ["input `path` cannot hold a secret"]);
-        assert!(messages(json!({"path": "/a", "content": "x", "count": secret})).contains(&"input `count` must be an integer, not a string".to_owned()));
+        assert!(
+            messages(json!({"path": "/a", "content": "x", "count": secret}))
+                .contains(&"input `count` must be an integer, not a string".to_owned())
+        );
     }
 }

@@ -51,7 +51,9 @@ pub fn resolve(
     for def in defs {
         let name = &def.name;
         if def.kind == InputType::Secret && given.contains_key(name) {
-            let message = format!("the secret `{name}` cannot be given with `--var`, where everybody on this machine can read it");
+            let message = format!(
+                "the secret `{name}` cannot be given with `--var`, where everybody on this machine can read it"
+            );
             wrong.push(Diagnostic::error("secret-in-argv", message).help(from_help(def)));
             continue;
         }
@@ -59,7 +61,8 @@ pub fn resolve(
             (Some(text), _) => Some(text),
             (None, Some(Ok(text))) => Some(text),
             (None, Some(Err(reason))) => {
-                wrong.push(Diagnostic::error("input-unreadable", format!("input `{name}` could not be read: {reason}")));
+                wrong
+                    .push(Diagnostic::error("input-unreadable", format!("input `{name}` could not be read: {reason}")));
                 continue;
             }
             (None, None) => None,
@@ -124,7 +127,9 @@ fn from_help(def: &InputDef) -> String {
         Some(InputFrom::File(file) | InputFrom::Age { file, .. }) => format!("it is read from the file {file}"),
         Some(InputFrom::Command(argv)) => format!("it is what `{}` prints", argv.join(" ")),
         Some(InputFrom::Prompt(_)) => {
-            format!("it is asked for at a terminal; without one, say in the runbook where it is read: `[inputs.{name}] from = ...`")
+            format!(
+                "it is asked for at a terminal; without one, say in the runbook where it is read: `[inputs.{name}] from = ...`"
+            )
         }
         None => format!("give it with `--var {name}=VALUE`"),
     }
@@ -186,7 +191,8 @@ fn check_rendered(def: &InputDef, value: Value) -> Result<Value, String> {
         return Err(format!("must be {}, not {}", with_article(def.kind), describe(&value)));
     }
     if !def.choices.is_empty() && !def.choices.contains(&value) {
-        let choices: Vec<String> = def.choices.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned)).collect();
+        let choices: Vec<String> =
+            def.choices.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned)).collect();
         return Err(format!("must be one of {}", crate::diagnostic::list(&choices)));
     }
     Ok(value)
@@ -288,7 +294,10 @@ mod tests {
         let read = BTreeMap::from([("file".to_owned(), Err("no such file".to_owned()))]);
         let wrong = resolve(&defs, &given, &read).expect_err("all are wrong");
         let codes: Vec<&str> = wrong.iter().map(|d| d.code).collect();
-        assert_eq!(codes, ["unknown-input", "bad-input", "missing-input", "input-unreadable", "bad-input", "missing-input"]);
+        assert_eq!(
+            codes,
+            ["unknown-input", "bad-input", "missing-input", "input-unreadable", "bad-input", "missing-input"]
+        );
         assert_eq!(wrong[2].help.as_deref(), Some("set the environment variable PW"));
     }
 

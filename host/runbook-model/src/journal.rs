@@ -224,11 +224,7 @@ mod tests {
             },
             Event::RunFinished { outcome: RunOutcome::Succeeded, summary: Summary::default(), elapsed_ms: 2 },
         ];
-        events
-            .into_iter()
-            .enumerate()
-            .map(|(i, event)| encode(&Record { seq: i as u64 + 1, at: 0, event }))
-            .collect()
+        events.into_iter().enumerate().map(|(i, event)| encode(&Record { seq: i as u64 + 1, at: 0, event })).collect()
     }
 
     #[test]

@@ -2,27 +2,27 @@
 
 pub mod bytes;
 pub mod call;
-pub mod event;
-pub mod manifest;
-pub mod plan;
 pub mod delta;
-pub mod facet;
-pub mod grant;
-pub mod overlay;
-pub mod redact;
-pub mod journal;
-pub mod paths;
 pub mod diagnostic;
 pub mod duration;
+pub mod event;
 pub mod exit_code;
 pub mod expr;
+pub mod facet;
+pub mod grant;
+pub mod input_schema;
 pub mod inputs;
+pub mod journal;
+pub mod manifest;
+pub mod overlay;
+pub mod parse;
+pub mod paths;
+pub mod plan;
+pub mod redact;
 pub mod resolve;
 pub mod schema;
-pub mod summary;
-pub mod input_schema;
-pub mod parse;
 pub mod schema_json;
+pub mod summary;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]

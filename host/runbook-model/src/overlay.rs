@@ -42,10 +42,19 @@ type Key = (String, String, Option<String>, String);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
-    File { content: Kept, stat: Stat, sha256: String },
+    File {
+        content: Kept,
+        stat: Stat,
+        sha256: String,
+    },
     /// `fresh`: nothing is below it but what the overlay holds.
-    Directory { stat: Stat, fresh: bool },
-    Link { stat: Stat },
+    Directory {
+        stat: Stat,
+        fresh: bool,
+    },
+    Link {
+        stat: Stat,
+    },
     Absent,
 }
 
@@ -77,7 +86,10 @@ impl Overlay {
     pub fn look(&self, target: &Target, look: &Look) -> Seen {
         let reads = facet::reads(target, look);
         let touched = |altered: &[(Facet, String)]| {
-            altered.iter().find(|(facet, _)| reads.iter().any(|read| read.overlaps(facet))).map(|(_, step)| step.clone())
+            altered
+                .iter()
+                .find(|(facet, _)| reads.iter().any(|read| read.overlaps(facet)))
+                .map(|(_, step)| step.clone())
         };
         match look {
             Look::Files(files) => match self.file_look(target, files) {
@@ -111,7 +123,12 @@ impl Overlay {
     }
 
     /// What a change would meet, where planned changes decide it. `wanted` gives the SHA-256 of a content with its secrets.
-    pub fn prior(&self, target: &Target, act: &Act, wanted: impl Fn(&Content) -> String) -> Option<Result<Prior, CallError>> {
+    pub fn prior(
+        &self,
+        target: &Target,
+        act: &Act,
+        wanted: impl Fn(&Content) -> String,
+    ) -> Option<Result<Prior, CallError>> {
         match act {
             Act::Files(act) => {
                 let wanted_sha256 = match &act.want {
@@ -135,9 +152,7 @@ impl Overlay {
                     Some(Node::Directory { stat, .. } | Node::Link { stat }) => {
                         Some(Ok(Prior::File(FilePrior { stat: Some(stat), wanted_sha256, ..FilePrior::default() })))
                     }
-                    Some(Node::Absent) => {
-                        Some(Ok(Prior::File(FilePrior { wanted_sha256, ..FilePrior::default() })))
-                    }
+                    Some(Node::Absent) => Some(Ok(Prior::File(FilePrior { wanted_sha256, ..FilePrior::default() }))),
                 }
             }
             Act::Kube(act) => self.kube_prior(target, act),
@@ -240,7 +255,9 @@ impl Overlay {
         while let Some((parent, _)) = above.rsplit_once('/') {
             above = parent;
             match self.files.get(&(target.clone(), above.to_owned())) {
-                Some(Node::Absent | Node::Directory { fresh: true, .. } | Node::File { .. }) => return Some(Node::Absent),
+                Some(Node::Absent | Node::Directory { fresh: true, .. } | Node::File { .. }) => {
+                    return Some(Node::Absent);
+                }
                 Some(Node::Directory { fresh: false, .. } | Node::Link { .. }) | None => {}
             }
         }
@@ -279,7 +296,9 @@ impl Overlay {
                 Node::File { content: Kept::Bytes(_) | Kept::Source(_), .. },
             ) => unknown(&self.step_of(target)),
             (FilesLook::Sha256 { .. }, Node::File { sha256, .. }) => Seen::Answer(Ok(Answer::Text(sha256))),
-            (FilesLook::Read { .. } | FilesLook::Source { .. }, Node::File { content: Kept::Real, .. }) => Seen::Through,
+            (FilesLook::Read { .. } | FilesLook::Source { .. }, Node::File { content: Kept::Real, .. }) => {
+                Seen::Through
+            }
             (_, Node::Link { .. }) => unknown(&self.step_of(target)),
             (_, Node::Absent) => missing(),
             (FilesLook::List { .. }, Node::File { .. }) => {
@@ -323,7 +342,10 @@ impl Overlay {
                 for ((_, key), object) in planned {
                     match object {
                         // Whether a new object matches the selectors is the API server's to say.
-                        Some(_) if (selector.labels.is_some() || selector.fields.is_some()) && !merged.contains_key(key) => {
+                        Some(_)
+                            if (selector.labels.is_some() || selector.fields.is_some())
+                                && !merged.contains_key(key) =>
+                        {
                             return Err(unknown_error(&self.step_of(target)));
                         }
                         Some(object) => {
@@ -344,7 +366,9 @@ impl Overlay {
         let mut merged: BTreeMap<String, Stat> = entries.into_iter().map(|entry| (entry.name, entry.stat)).collect();
         let prefix = format!("{}/", path.trim_end_matches('/'));
         for ((t, p), node) in &self.files {
-            let Some(name) = p.strip_prefix(&prefix).filter(|name| t == target && !name.contains('/')) else { continue };
+            let Some(name) = p.strip_prefix(&prefix).filter(|name| t == target && !name.contains('/')) else {
+                continue;
+            };
             match node {
                 Node::File { stat, .. } | Node::Directory { stat, .. } | Node::Link { stat } => {
                     merged.insert(name.to_owned(), stat.clone());
@@ -376,7 +400,9 @@ impl Overlay {
                 }
                 (Some(_), _) => unknown(&self.step_of(target)),
             },
-            KubeLook::WaitNone { .. } if self.objects.keys().any(|(t, _)| t == target) => unknown(&self.step_of(target)),
+            KubeLook::WaitNone { .. } if self.objects.keys().any(|(t, _)| t == target) => {
+                unknown(&self.step_of(target))
+            }
             KubeLook::WaitNone { .. }
             | KubeLook::Uid
             | KubeLook::Logs { .. }
@@ -401,7 +427,9 @@ impl Overlay {
                 Ok(object) => object,
                 Err(message) => return Some(Err(CallError::Invalid(message))),
             },
-            KubeAct::Patch { object, .. } | KubeAct::Delete { object, .. } | KubeAct::Scale { object, .. } => object.clone(),
+            KubeAct::Patch { object, .. } | KubeAct::Delete { object, .. } | KubeAct::Scale { object, .. } => {
+                object.clone()
+            }
             KubeAct::Evict { pod, .. } | KubeAct::Exec { pod, .. } | KubeAct::CopyIn { pod, .. } => {
                 let planned = self.objects.contains_key(&(target.clone(), key(pod)));
                 return planned.then(|| Ok(Prior::None));

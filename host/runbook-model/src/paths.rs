@@ -18,7 +18,8 @@ pub fn resolve_paths(schema: &Value, value: &mut Value, folder: &str, home: &str
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let schema = schema.get("properties").and_then(|p| p.get(key)).or_else(|| schema.get("additionalProperties"));
+                let schema =
+                    schema.get("properties").and_then(|p| p.get(key)).or_else(|| schema.get("additionalProperties"));
                 if let Some(schema) = schema {
                     resolve_paths(schema, value, folder, home);
                 }

@@ -184,11 +184,7 @@ impl Redactor {
     }
 
     fn pod(&self, output: PodOutput) -> PodOutput {
-        PodOutput {
-            exit_code: output.exit_code,
-            stdout: self.bytes(output.stdout),
-            stderr: self.bytes(output.stderr),
-        }
+        PodOutput { exit_code: output.exit_code, stdout: self.bytes(output.stdout), stderr: self.bytes(output.stderr) }
     }
 }
 
@@ -235,9 +231,14 @@ mod tests {
 
     #[test]
     fn every_form_is_replaced() {
-        for form in
-            ["s3cr\"t/x", "czNjciJ0L3g=", "czNjciJ0L3g", "733363722274 2f78".replace(' ', "").as_str(), "s3cr%22t%2Fx", "s3cr\\\"t/x"]
-        {
+        for form in [
+            "s3cr\"t/x",
+            "czNjciJ0L3g=",
+            "czNjciJ0L3g",
+            "733363722274 2f78".replace(' ', "").as_str(),
+            "s3cr%22t%2Fx",
+            "s3cr\\\"t/x",
+        ] {
             let text = redactor().text(&format!("before {form} after"));
             assert!(text.starts_with("before \u{27E6}secret:pw") && text.ends_with("\u{27E7} after"), "{form}: {text}");
         }

@@ -35,9 +35,12 @@ pub fn vars(runbook: &Runbook, scope: &mut Scope) -> Result<(), ExprError> {
 /// A text that has no value, or must not hold a secret.
 pub fn host(host: &Host, scope: &Scope) -> Result<Host, ExprError> {
     let at = |field: &str, e: ExprError| ExprError { path: format!("hosts.{}.{field}{}", host.name, e.path), ..e };
-    let optional = |field: &str, value: &Option<String>| value.as_ref().map(|v| plain(v, scope).map_err(|e| at(field, e))).transpose();
+    let optional = |field: &str, value: &Option<String>| {
+        value.as_ref().map(|v| plain(v, scope).map_err(|e| at(field, e))).transpose()
+    };
     let mut out = host.clone();
-    out.addresses = host.addresses.iter().map(|a| plain(a, scope).map_err(|e| at("address", e))).collect::<Result<_, _>>()?;
+    out.addresses =
+        host.addresses.iter().map(|a| plain(a, scope).map_err(|e| at("address", e))).collect::<Result<_, _>>()?;
     out.user = optional("user", &host.user)?;
     out.identity_file = optional("identity_file", &host.identity_file)?;
     out.known_hosts = optional("known_hosts", &host.known_hosts)?;
@@ -59,7 +62,9 @@ pub fn host(host: &Host, scope: &Scope) -> Result<Host, ExprError> {
 /// A text that has no value, or holds a secret.
 pub fn cluster(cluster: &Cluster, scope: &Scope) -> Result<Cluster, ExprError> {
     let at = |field: &str, e: ExprError| ExprError { path: format!("clusters.{}.{field}", cluster.name), ..e };
-    let optional = |field: &str, value: &Option<String>| value.as_ref().map(|v| plain(v, scope).map_err(|e| at(field, e))).transpose();
+    let optional = |field: &str, value: &Option<String>| {
+        value.as_ref().map(|v| plain(v, scope).map_err(|e| at(field, e))).transpose()
+    };
     let mut out = cluster.clone();
     out.context = optional("context", &cluster.context)?;
     out.server = optional("server", &cluster.server)?;

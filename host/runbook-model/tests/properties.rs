@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fmt::Write as _;
+
 use common::{Texts, catalog};
 use proptest::prelude::*;
 use runbook_model::diagnostic::has_errors;
@@ -62,7 +64,11 @@ fn deep_and_long_files() {
     }
     let mut chain = SEED.to_owned();
     for i in 0..2000 {
-        chain.push_str(&format!("[[step]]\nid = \"s{i}\"\nuses = \"core/assert\"\nneeds = [\"s{}\"]\nwith = {{ that = true }}\n", i + 1));
+        let _ = write!(
+            chain,
+            "[[step]]\nid = \"s{i}\"\nuses = \"core/assert\"\nneeds = [\"s{}\"]\nwith = {{ that = true }}\n",
+            i + 1
+        );
     }
     check(&chain);
 }

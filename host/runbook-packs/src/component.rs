@@ -139,7 +139,8 @@ fn scan(bytes: &[u8]) -> Result<Sections<'_>, ReadError> {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if section.name() == SECTION => {
-                if sections.manifest.replace(section.data()).is_some() {
+                let earlier = sections.manifest.replace(section.data());
+                if earlier.is_some() {
                     return Err(ReadError::SeveralManifests);
                 }
             }

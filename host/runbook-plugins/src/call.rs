@@ -164,7 +164,9 @@ fn plain(name: &str) -> String {
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         match part.split_once(']') {
-            Some((hash, rest)) if hash.len() >= 8 && hash.chars().all(|c| c.is_ascii_hexdigit()) => plain.push_str(rest),
+            Some((hash, rest)) if hash.len() >= 8 && hash.chars().all(|c| c.is_ascii_hexdigit()) => {
+                plain.push_str(rest)
+            }
             _ => {
                 plain.push('[');
                 plain.push_str(part);

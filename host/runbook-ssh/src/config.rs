@@ -12,6 +12,9 @@ use crate::known_hosts::{match_list, match_pattern};
 /// Files included in files included ... at most this deep, as with OpenSSH.
 const INCLUDE_DEPTH: usize = 16;
 
+/// Answers an `Include`: the files that its pattern names, relative to the given folder, with their texts.
+pub type Load<'a, E> = dyn FnMut(&str, &Path) -> Result<Vec<(PathBuf, String)>, E> + 'a;
+
 /// Where relative things start: the person who runs the program.
 #[derive(Debug, Clone)]
 pub struct Local {
@@ -109,18 +112,12 @@ impl SshConfig {
         Ok(config)
     }
 
-    /// Adds a file's text. `load` answers an `Include`: the files that its pattern names, relative to the given folder.
+    /// Adds a file's text; what it includes lies in `base`, unless it says otherwise.
     ///
     /// # Errors
     ///
     /// Those of `load`.
-    pub fn add<E>(
-        &mut self,
-        file: &Path,
-        text: &str,
-        base: &Path,
-        load: &mut dyn FnMut(&str, &Path) -> Result<Vec<(PathBuf, String)>, E>,
-    ) -> Result<(), E> {
+    pub fn add<E>(&mut self, file: &Path, text: &str, base: &Path, load: &mut Load<'_, E>) -> Result<(), E> {
         self.add_nested(file, text, base, load, &[], 0)
     }
 
@@ -129,7 +126,7 @@ impl SshConfig {
         file: &Path,
         text: &str,
         base: &Path,
-        load: &mut dyn FnMut(&str, &Path) -> Result<Vec<(PathBuf, String)>, E>,
+        load: &mut Load<'_, E>,
         outer: &[Condition],
         depth: usize,
     ) -> Result<(), E> {
@@ -430,4 +427,5 @@ fn included(pattern: &str, base: &Path, home: &Path) -> Result<Vec<(PathBuf, Str
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -331,14 +331,15 @@ impl Dial<'_> {
                     return Err(Reason::Handshake(text));
                 }
                 Err(Failed::OtherKey(key)) => {
-                    // A server shows one key of those that it has: ask for another type.
-                    except.extend(key.split(' ').next().map(str::to_owned));
+                    // A server shows one key of those that it has: ask for another type, once for each.
+                    let kind = key.split(' ').next().unwrap_or_default().to_owned();
                     shown.push(key);
+                    if except.contains(&kind) {
+                        return Err(pinned(expected, shown));
+                    }
+                    except.push(kind);
                 }
-                Err(Failed::Reason(Reason::Handshake(_))) if !shown.is_empty() => {
-                    let pin = expected.pin.clone().unwrap_or_default();
-                    return Err(HostKeyError::Pinned { shown, pin }.into());
-                }
+                Err(Failed::Reason(Reason::Handshake(_))) if !shown.is_empty() => return Err(pinned(expected, shown)),
                 Err(Failed::Reason(reason)) => return Err(reason),
             }
         }
@@ -388,6 +389,10 @@ impl Dial<'_> {
             (None, error) => Failed::Reason(Reason::Handshake(format!("no agreement with the server: {error}"))),
         })
     }
+}
+
+fn pinned(expected: &Expected, shown: Vec<String>) -> Reason {
+    HostKeyError::Pinned { shown, pin: expected.pin.clone().unwrap_or_default() }.into()
 }
 
 /// A connection to the first of the addresses behind the name that answers.

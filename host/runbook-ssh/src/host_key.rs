@@ -38,20 +38,7 @@ pub enum HostKeyError {
         authorities: Vec<String>,
     },
     /// The files name another key.
-    Changed {
-        /// Type and fingerprint of the key that it shows.
-        shown: String,
-        /// Type and fingerprint of the key that was expected.
-        expected: String,
-        /// File of the line that says so.
-        file: PathBuf,
-        /// The line's number.
-        line: usize,
-        /// The name that the line speaks of, for `ssh-keygen -R`.
-        name: String,
-        /// The line that makes the new key known.
-        new_line: String,
-    },
+    Changed(Box<Changed>),
     /// A line forbids the key.
     Revoked {
         /// Type and fingerprint.
@@ -75,6 +62,23 @@ pub enum HostKeyError {
     },
 }
 
+/// A key that is not the one that was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Type and fingerprint of the key that it shows.
+    pub shown: String,
+    /// Type and fingerprint of the key that was expected.
+    pub expected: String,
+    /// File of the line that says so.
+    pub file: PathBuf,
+    /// The line's number.
+    pub line: usize,
+    /// The name that the line speaks of, for `ssh-keygen -R`.
+    pub name: String,
+    /// The line that makes the new key known.
+    pub new_line: String,
+}
+
 impl std::error::Error for HostKeyError {}
 
 impl fmt::Display for HostKeyError {
@@ -91,7 +95,8 @@ impl fmt::Display for HostKeyError {
                     "; if its console says the same (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), add to {file}:\n{line}"
                 )
             }
-            Self::Changed { shown, expected, file, line, name, new_line } => {
+            Self::Changed(changed) => {
+                let Changed { shown, expected, file, line, name, new_line } = &**changed;
                 let file = file.display();
                 write!(
                     f,
@@ -117,11 +122,18 @@ impl fmt::Display for HostKeyError {
 impl Expected {
     /// Judges what a server shows.
     pub(crate) fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), HostKeyError> {
+        let key = host_key(&shown.public_key());
         if let Some(certificate) = shown.certificate() {
-            return self.check_certificate(certificate, SystemTime::now());
+            return match self.check_certificate(certificate, SystemTime::now()) {
+                // As OpenSSH: a certificate that has expired takes nothing from a key that is known by itself.
+                Err(HostKeyError::Certificate { .. })
+                    if matches!(self.known.check(&self.names, &key), Match::Known(_)) =>
+                {
+                    Ok(())
+                }
+                verdict => verdict,
+            };
         }
-        let public = shown.public_key();
-        let key = host_key(&public);
         let words = format!("{} {}", key.algorithm, key.fingerprint());
         let line = format!("{} {}", self.entry, key.openssh());
         if let Some(pin) = &self.pin {
@@ -155,7 +167,7 @@ impl Expected {
             ),
             None => (self.file.clone(), 0, String::new(), self.entry.clone()),
         };
-        HostKeyError::Changed { shown, expected, file, line, name, new_line }
+        HostKeyError::Changed(Box::new(Changed { shown, expected, file, line, name, new_line }))
     }
 
     /// As OpenSSH: signed by an authority for the host, for hosts, now, for one of its names, with no condition that is not

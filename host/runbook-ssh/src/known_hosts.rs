@@ -275,4 +275,5 @@ pub(crate) fn match_pattern(pattern: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

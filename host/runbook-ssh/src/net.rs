@@ -358,6 +358,11 @@ fn wget_response(output: &Output) -> Option<HttpResponse> {
 
 const PYTHON_TCP: &str = "import sys,socket\ntry: socket.create_connection((sys.argv[1],int(sys.argv[2])),float(sys.argv[3]))\nexcept OSError: sys.exit(1)";
 
+/// Some busybox builds know no `-z`, but run a program on the connection.
+const NC_TCP: &str = r#"e=$(nc -z -w "$3" "$1" "$2" 2>&1 </dev/null) && exit 0
+case $e in *"invalid option"* | *"unrecognized option"*) exec nc -w "$3" "$1" "$2" -e true ;; esac
+exit 1"#;
+
 /// Whether a TCP connection from a machine is accepted in time. Refused, filtered and unknown names all say no.
 pub(crate) async fn tcp(
     machine: &Machine,
@@ -379,7 +384,7 @@ pub(crate) async fn tcp(
     } else if tools.has("python3") {
         vec!["python3", "-c", PYTHON_TCP, host, port, seconds]
     } else if tools.has("nc") {
-        vec!["nc", "-z", "-w", seconds, host, port]
+        vec!["sh", "-c", NC_TCP, "sh", host, port, seconds]
     } else {
         return Err(CallError::Failed(format!(
             "{} has neither bash with timeout, nor python3, nor nc: it cannot try a TCP connection",
@@ -404,10 +409,10 @@ q "$3" | python3 -c 'import sys,socket as s
 q=sys.stdin.buffer.read()
 i=s.getaddrinfo(sys.argv[1],int(sys.argv[2]),0,s.SOCK_DGRAM)[0]
 k=s.socket(i[0],s.SOCK_DGRAM);k.settimeout(3);k.connect(i[4]);k.send(q);sys.stdout.buffer.write(k.recv(65536))' "$s" "$p" 2>/dev/null
-elif command -v nc >/dev/null 2>&1; then
+elif command -v nc >/dev/null 2>&1 && case $(nc -u 2>&1 </dev/null) in *"invalid option"*) false ;; esac then
 q "$3" | nc -u -w 3 "$s" "$p"
 else
-echo "neither bash with timeout, nor python3, nor nc is there to ask a DNS server" >&2; exit 9
+echo "neither bash with timeout, nor python3, nor nc with UDP is there to ask a DNS server" >&2; exit 9
 fi
 exit 0
 "#;

@@ -156,4 +156,5 @@ pub(crate) fn local_user() -> Local {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

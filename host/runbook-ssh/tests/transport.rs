@@ -14,7 +14,7 @@ use runbook_model::call::{CallError, Exit};
 use runbook_ssh::auth::Prompts;
 use runbook_ssh::client::RusshTransport;
 use runbook_ssh::connect::{ConnectError, ConnectOptions, Endpoint, Reason, connect};
-use runbook_ssh::host_key::HostKeyError;
+use runbook_ssh::host_key::{Changed, HostKeyError};
 use runbook_ssh::local::LocalTransport;
 use runbook_ssh::transport::{Output, Process, Transport};
 use sha2::{Digest as _, Sha256};
@@ -296,7 +296,8 @@ async fn changed_host_keys_are_refused() {
     lab.known(&format!("{} {}", server.entry(), lab.public("old")));
     let endpoint = lab.stranger(&server);
     let error = refused(&endpoint, &lab.options()).await;
-    let HostKeyError::Changed { shown, expected, line, name, .. } = host_key(&error) else { panic!("{error}") };
+    let HostKeyError::Changed(changed) = host_key(&error) else { panic!("{error}") };
+    let Changed { shown, expected, line, name, .. } = &**changed;
     assert_eq!((shown.ends_with(&lab.fingerprint(&server.key)), *line), (true, 2));
     assert!(expected.ends_with(&lab.fingerprint("old")), "{error}");
     let text = error.to_string();
@@ -309,7 +310,7 @@ async fn changed_host_keys_are_refused() {
     lab.trust(&server);
     up(&endpoint, &lab.options()).await;
     lab.known(&format!("node1 {}", lab.public("old")));
-    assert!(matches!(host_key(&refused(&endpoint, &lab.options()).await), HostKeyError::Changed { .. }));
+    assert!(matches!(host_key(&refused(&endpoint, &lab.options()).await), HostKeyError::Changed(_)));
     lab.known(&format!("node1 {}", lab.public(&server.key)));
     up(&endpoint, &lab.options()).await;
 }
@@ -414,6 +415,10 @@ async fn host_certificates() {
         let HostKeyError::Certificate { reason: found, .. } = host_key(&error) else { panic!("{error}") };
         assert!(found.contains(reason), "{bad:?}: {found}");
     }
+
+    // A known key stays known when its certificate has expired.
+    lab.known(&format!("node1 {}", lab.public("host")));
+    assert!(attempt(&["-h", "-n", "node1", "-V", "-2h:-1h"]).await.is_none());
 
     lab.known(&format!("@revoked * {}", lab.public("ca")));
     let error = attempt(&["-h", "-n", "node1"]).await.unwrap();
@@ -608,7 +613,7 @@ async fn addresses_in_turn() {
     endpoint.addresses[0] = impostor.address.clone();
     assert_eq!(up(&endpoint, &lab.options()).await.address(), server.address);
     endpoint.addresses.pop();
-    assert!(matches!(host_key(&refused(&endpoint, &lab.options()).await), HostKeyError::Changed { .. }));
+    assert!(matches!(host_key(&refused(&endpoint, &lab.options()).await), HostKeyError::Changed(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -664,7 +669,7 @@ fn socket_that_accepts_nothing() -> std::net::TcpListener {
 async fn local_processes_have_their_own_group_and_die_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let asked = LocalTransport::new(Some(dir.path().to_owned())).kill_on_close();
-    let mut process = asked.start("pwd; sleep 1000 & echo; wait").await.unwrap();
+    let mut process = asked.start("pwd; sleep 1000 & wait").await.unwrap();
     assert_eq!(process.output.recv().await, Some(Output::Stdout(format!("{}\n", dir.path().display()).into_bytes())));
     asked.close().await;
     assert!(asked.is_closed());

@@ -167,15 +167,16 @@ fn pods(cluster: &Cluster, namespace: &str, job: &str) -> Result<Vec<Value>> {
 }
 
 fn started(cluster: &Cluster, task: &Task<'_>, job: &ObjectRef) -> Result<()> {
-    let started = wait_until(&format!("the pod of {job} to start"), STARTS, Period::seconds(2), || {
-        let Some(live) = cluster.get::<Value>(job)? else { fail!("{job} is gone: somebody deleted it") };
-        let pods = pods(cluster, &task.input.namespace, &job.name)?;
-        Ok(match pods.first() {
-            Some(pod) => standing(pod),
-            None if has_failed(&live) => Probe::Ready(()),
-            None => Probe::NotYet(format!("it has no pod yet{}", why(&live))),
-        })
-    });
+    let started =
+        wait_until(&format!("the pod of {job} to start"), STARTS.min(task.input.timeout), Period::seconds(2), || {
+            let Some(live) = cluster.get::<Value>(job)? else { fail!("{job} is gone: somebody deleted it") };
+            let pods = pods(cluster, &task.input.namespace, &job.name)?;
+            Ok(match pods.first() {
+                Some(pod) => standing(pod),
+                None if has_failed(&live) => Probe::Ready(()),
+                None => Probe::NotYet(format!("it has no pod yet{}", why(&live))),
+            })
+        });
     started.context(format!(
         "the copy did not start on node {} (image {}, claim {})",
         task.place.hostname,

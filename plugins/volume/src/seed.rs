@@ -108,7 +108,8 @@ fn fill(
     };
     let todo = Todo::of(&content, set, input);
     todo.carry_out(cluster, input)?;
-    if !todo.is_empty() || !is_recorded(claim, input, set) {
+    // The marker says nothing of modes and owners.
+    if todo.is_more_than_attributes() || !is_recorded(claim, input, set) {
         finish(cluster, input, set)?;
     }
     Ok(())
@@ -182,8 +183,8 @@ impl<'a> Todo<'a> {
         todo
     }
 
-    fn is_empty(&self) -> bool {
-        self.copies.is_empty() && self.attributes.is_empty() && self.extra.is_empty()
+    fn is_more_than_attributes(&self) -> bool {
+        !self.copies.is_empty() || !self.extra.is_empty()
     }
 
     fn carry_out(&self, cluster: &Cluster, input: &Input) -> Result<()> {
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(todo.folders, ["x", "x/y"]);
         assert_eq!(todo.copies.iter().map(|wanted| wanted.path.as_str()).collect::<Vec<_>>(), ["x/y/b"]);
         assert_eq!(todo.attributes, BTreeMap::from([(0o644, vec!["a".to_owned(), "x/y/b".to_owned()])]));
-        assert!(!todo.is_empty());
+        assert!(todo.is_more_than_attributes());
     }
 
     #[test]

@@ -38,9 +38,12 @@ pub(crate) async fn exec(args: args::Exec) -> Result<u8, CliError> {
         CliError::internal(format!("the journal cannot be made: {}: {error}", folder.display()))
             .hint("without a journal nothing is carried out; XDG_STATE_HOME says where it lies")
     })?;
-    let ended = go(session, Verb::Exec, run.clone(), folder, Some(file), vec![watcher], gate, Terminal::new(bars)).await?;
+    let ended =
+        go(session, Verb::Exec, run.clone(), folder, Some(file), vec![watcher], gate, Terminal::new(bars)).await?;
     if ended.outcome != RunOutcome::Succeeded {
-        hint(&format!("runbook show {run} tells what was done; after mending, run it again: what is done is found unchanged"));
+        hint(&format!(
+            "runbook show {run} tells what was done; after mending, run it again: what is done is found unchanged"
+        ));
     }
     if !args.inputs.json {
         print(&last_line(Verb::Exec, ended.outcome, &ended.summary));

@@ -40,7 +40,8 @@ fn inspect(args: &args::Inspect) -> Result<u8, CliError> {
     };
     let known = catalog.names().collect::<Vec<_>>().join(", ");
     let loaded = catalog.loaded(name).ok_or_else(|| {
-        CliError::usage(format!("there is no plugin `{asked}`")).hint(format!("plugins of the program: {known}; or the path of a component"))
+        CliError::usage(format!("there is no plugin `{asked}`"))
+            .hint(format!("plugins of the program: {known}; or the path of a component"))
     })?;
     if args.json {
         let text = serde_json::to_string_pretty(&loaded.manifest).map_err(CliError::internal)?;

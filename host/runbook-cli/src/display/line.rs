@@ -37,19 +37,23 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
         // A plan is shown whole, on stdout.
         _ if verb == Verb::Plan => Vec::new(),
         Event::Intended { instance, diff, .. } => {
-            vec![format!("  {}{instance}{:#}  {}", Styles::DIM, Styles::DIM, diff.summary)]
+            vec![format!("  {}{instance}{:#}  {}", Styles::DIM, Styles::DIM, words::safe(&diff.summary))]
         }
         Event::Denied { instance, reason, .. } => {
-            vec![format!("  {}{instance}  denied: {reason}{:#}", Styles::BAD, Styles::BAD)]
+            vec![format!("  {}{instance}  denied: {}{:#}", Styles::BAD, words::safe(reason), Styles::BAD)]
         }
         Event::Log { instance, level: Level::Warn, message } => {
-            vec![format!("  {}{instance}  {message}{:#}", Styles::CHANGE, Styles::CHANGE)]
+            vec![format!("  {}{instance}  {}{:#}", Styles::CHANGE, words::safe(message), Styles::CHANGE)]
         }
         Event::Log { instance, level: Level::Info, message } => {
-            vec![format!("  {}{instance}{:#}  {message}", Styles::DIM, Styles::DIM)]
+            vec![format!("  {}{instance}{:#}  {}", Styles::DIM, Styles::DIM, words::safe(message))]
         }
         Event::Retrying { instance, error, after_ms } => {
-            vec![format!("  {instance}  {error}; next attempt in {}", words::elapsed(*after_ms))]
+            vec![format!(
+                "  {instance}  {}; next attempt in {}",
+                words::safe(&error.to_string()),
+                words::elapsed(*after_ms)
+            )]
         }
         Event::StepFinished { instance, outcome, reason, elapsed_ms, .. } => {
             let (sign, style) = Styles::outcome(*outcome);
@@ -58,9 +62,8 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
             let mut lines =
                 vec![format!("{style}{sign} {instance}{style:#}  {word} {dim}{}{dim:#}", words::elapsed(*elapsed_ms))];
             let reason_style = if outcome.is_ok() { dim } else { style };
-            lines.extend(
-                reason.iter().flat_map(|r| r.lines()).map(|line| format!("    {reason_style}{line}{reason_style:#}")),
-            );
+            let reason = words::safe(reason.as_deref().unwrap_or_default());
+            lines.extend(reason.lines().map(|line| format!("    {reason_style}{line}{reason_style:#}")));
             lines
         }
         Event::StepStarted { .. }

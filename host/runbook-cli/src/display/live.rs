@@ -108,7 +108,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    words::safe(text).replace(['\n', '\t'], " ")
 }
 
 fn progress_text(message: &str, done: u64, total: Option<u64>, unit: &str) -> String {

@@ -59,7 +59,9 @@ impl Page {
                 reason: reason.clone(),
                 elapsed_ms: *elapsed_ms,
             }),
-            Event::RunFinished { outcome, summary, elapsed_ms } => self.end = Some((*outcome, summary.clone(), *elapsed_ms)),
+            Event::RunFinished { outcome, summary, elapsed_ms } => {
+                self.end = Some((*outcome, summary.clone(), *elapsed_ms))
+            }
             Event::StepStarted { .. }
             | Event::Looked { .. }
             | Event::Changed { .. }
@@ -86,7 +88,10 @@ impl Page {
             let uses = self.uses.get(&step.instance.step).map(String::as_str).unwrap_or_default();
             let word = words::outcome(step.outcome, verb);
             let (dim, bold) = (Styles::DIM, Styles::BOLD);
-            write!(out, "{style}{sign}{style:#} {bold}{name:width$}{bold:#}  {style}{word:13}{style:#} {dim}{uses}{dim:#}")?;
+            write!(
+                out,
+                "{style}{sign}{style:#} {bold}{name:width$}{bold:#}  {style}{word:13}{style:#} {dim}{uses}{dim:#}"
+            )?;
             if verb == Verb::Exec && step.outcome != StepOutcome::Skipped {
                 write!(out, " {dim}{}{dim:#}", words::elapsed(step.elapsed_ms))?;
             }
@@ -95,11 +100,11 @@ impl Page {
                 write_change(out, diff, *perhaps)?;
             }
             for note in self.notes.get(&step.instance).into_iter().flatten() {
-                writeln!(out, "    {note}")?;
+                writeln!(out, "    {}", words::safe(note))?;
             }
             if let Some(reason) = &step.reason {
                 let style = if step.outcome.is_ok() { Styles::DIM } else { Styles::BAD };
-                for line in reason.lines() {
+                for line in words::safe(reason).lines() {
                     writeln!(out, "    {style}{line}{style:#}")?;
                 }
             }
@@ -121,8 +126,8 @@ impl Page {
 fn write_change(out: &mut impl Write, diff: &Diff, perhaps: bool) -> io::Result<()> {
     let style = Styles::CHANGE;
     let perhaps = if perhaps { "perhaps: " } else { "" };
-    writeln!(out, "    {style}{perhaps}{}{style:#}", diff.summary)?;
-    let Some(text) = &diff.text else { return Ok(()) };
+    writeln!(out, "    {style}{perhaps}{}{style:#}", words::safe(&diff.summary))?;
+    let Some(text) = diff.text.as_deref().map(words::safe) else { return Ok(()) };
     let mut lines = text.lines().filter(|line| !line.starts_with("---") && !line.starts_with("+++")).peekable();
     for line in lines.by_ref().take(DIFF_LINES) {
         let style = match line.as_bytes().first() {

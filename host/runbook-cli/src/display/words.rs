@@ -41,6 +41,14 @@ pub(crate) fn ago(ms: u64) -> String {
     }
 }
 
+/// A text of a host or a plugin as a terminal may see it: nothing in it moves the cursor, changes colours or the direction.
+pub(crate) fn safe(text: &str) -> String {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// What a call does, short.
 pub(crate) fn request(request: &Request) -> String {
     let argv = |argv: &[String]| argv.join(" ");
@@ -74,8 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(safe("a\x1b[2Jb\r\tc\u{202e}\n"), "a\u{fffd}[2Jb\u{fffd}\tc\u{fffd}\n");
+    }
+
+    #[test]
     fn time_spans() {
-        for (ms, text) in [(0, "0.0s"), (450, "0.4s"), (9_990, "9.9s"), (12_000, "12s"), (200_000, "3m 20s"), (3_720_000, "1h 02m")] {
+        for (ms, text) in
+            [(0, "0.0s"), (450, "0.4s"), (9_990, "9.9s"), (12_000, "12s"), (200_000, "3m 20s"), (3_720_000, "1h 02m")]
+        {
             assert_eq!(elapsed(ms), text);
         }
     }

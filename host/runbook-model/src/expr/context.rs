@@ -17,7 +17,11 @@ use crate::event::StepOutcome;
 /// # Errors
 ///
 /// A name that cannot be resolved, with how to put it right.
-pub(super) fn build(scope: &Scope, analysis: &Analysis, importer: &mut Importer) -> Result<Jinja, (String, Option<String>)> {
+pub(super) fn build(
+    scope: &Scope,
+    analysis: &Analysis,
+    importer: &mut Importer,
+) -> Result<Jinja, (String, Option<String>)> {
     let mut roots: Vec<(&str, Jinja)> = Vec::new();
     let uses = |root: &str| analysis.references.iter().any(|r| r.root == root);
     let plain = |message: String| (message, None);
@@ -57,7 +61,12 @@ fn wanted<'a>(analysis: &'a Analysis, root: &str) -> Option<BTreeSet<&'a str>> {
     analysis.references.iter().filter(|r| r.root == root).map(|r| r.key(0)).collect()
 }
 
-fn named(values: &Map<String, Value>, analysis: &Analysis, root: &str, importer: &mut Importer) -> Result<Jinja, String> {
+fn named(
+    values: &Map<String, Value>,
+    analysis: &Analysis,
+    root: &str,
+    importer: &mut Importer,
+) -> Result<Jinja, String> {
     let wanted = wanted(analysis, root);
     let mut entries = Vec::new();
     for (name, value) in values {
@@ -115,14 +124,16 @@ fn step_value(
     importer: &mut Importer,
 ) -> Result<Jinja, (String, Option<String>)> {
     let mut entries: Vec<(&str, Jinja)> = Vec::new();
-    let worst = instances.iter().filter_map(|i| i.outcome).max().or(instances.is_empty().then_some(StepOutcome::Skipped));
+    let worst =
+        instances.iter().filter_map(|i| i.outcome).max().or(instances.is_empty().then_some(StepOutcome::Skipped));
     entries.push(("outcome", outcome_value(worst)));
     match scope.choose(instances) {
         Chosen::One(one) => entries.push(("outputs", outputs_value(&one.outputs, importer)?)),
         Chosen::Skipped => entries.push(("outputs", Jinja::from_object(Absent))),
         Chosen::Ambiguous => {
             if references.iter().any(|r| !matches!(r.key(1), Some("outcome" | "on"))) {
-                let names: Vec<String> = instances.iter().filter_map(|i| i.item.clone().or_else(|| i.host.clone())).collect();
+                let names: Vec<String> =
+                    instances.iter().filter_map(|i| i.item.clone().or_else(|| i.host.clone())).collect();
                 let example = names.first().map_or("NAME", String::as_str);
                 return Err((
                     format!("step `{id}` ran {} times, so `steps.{id}.outputs` could be any of them", instances.len()),
@@ -201,7 +212,9 @@ fn explain_one(scope: &Scope, reference: &Reference) -> Option<(String, Option<S
         },
         "host" => match &scope.host {
             None => Some(("`host` is not known: this step does not run on one host".to_owned(), None)),
-            Some(host) if reference.key(0) == Some("vars") => missing(&Value::Object(host.vars.clone()), 1, "host.vars"),
+            Some(host) if reference.key(0) == Some("vars") => {
+                missing(&Value::Object(host.vars.clone()), 1, "host.vars")
+            }
             Some(host) if reference.key(0) == Some("address") && host.address.is_none() => {
                 Some((format!("host `{}` has no address", host.name), None))
             }
@@ -222,11 +235,14 @@ fn explain_one(scope: &Scope, reference: &Reference) -> Option<(String, Option<S
                 },
                 "on" => {
                     let name = reference.key(2)?;
-                    let mut matching = instances.iter().filter(|i| i.host.as_deref() == Some(name) || i.item.as_deref() == Some(name));
+                    let mut matching =
+                        instances.iter().filter(|i| i.host.as_deref() == Some(name) || i.item.as_deref() == Some(name));
                     match (matching.next(), matching.next()) {
                         (Some(one), None) => (one, 4),
                         (None, _) => return Some((format!("step `{id}` did not run for `{name}`"), None)),
-                        (Some(_), Some(_)) => return Some((format!("step `{id}` ran more than once for `{name}`"), None)),
+                        (Some(_), Some(_)) => {
+                            return Some((format!("step `{id}` ran more than once for `{name}`"), None));
+                        }
                     }
                 }
                 _ => return None,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::Value as Jinja;
+use minijinja::value::{Object, ObjectRepr, ValueKind};
 use serde_json::{Map, Number, Value};
 
 use super::secret;

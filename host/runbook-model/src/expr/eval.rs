@@ -214,13 +214,21 @@ pub fn items(for_each: &Value, key: Option<&str>, scope: &Scope) -> Result<Items
                 }
                 value => {
                     let source = other.as_str().unwrap_or_default();
-                    return Err(ExprError::new(source, format!("`for_each` needs a list or a table, not {}", kind(&value)), None));
+                    return Err(ExprError::new(
+                        source,
+                        format!("`for_each` needs a list or a table, not {}", kind(&value)),
+                        None,
+                    ));
                 }
             }
         }
     }
     if found.len() > MAX_ITEMS {
-        return Err(ExprError::new("", format!("`for_each` has {} items; at most {MAX_ITEMS} are possible", found.len()), None));
+        return Err(ExprError::new(
+            "",
+            format!("`for_each` has {} items; at most {MAX_ITEMS} are possible", found.len()),
+            None,
+        ));
     }
     let mut names = BTreeSet::new();
     for (index, item) in found.iter_mut().enumerate() {
@@ -249,7 +257,8 @@ pub fn items(for_each: &Value, key: Option<&str>, scope: &Scope) -> Result<Items
 pub fn key(source: &str, scope: &Scope) -> Result<Option<String>, ExprError> {
     let (expr, _) = bare(source).map_err(|e| ExprError::syntax(source, e))?;
     let Some(name) = text(&format!("{{{{ {expr} }}}}"), scope)? else { return Ok(None) };
-    let ok = !name.is_empty() && name.chars().count() <= 64 && !name.chars().any(|c| c.is_control() || "/[]".contains(c));
+    let ok =
+        !name.is_empty() && name.chars().count() <= 64 && !name.chars().any(|c| c.is_control() || "/[]".contains(c));
     if ok {
         return Ok(Some(name));
     }
@@ -302,7 +311,8 @@ impl Evaluation {
         let context = build(scope, &analysis, &mut importer).map_err(|(m, h)| ExprError::new(expr, m, h))?;
         let value = evaluate(expr, context, scope, &analysis)?;
         let value = export(&value).map_err(|m| {
-            let (message, help) = if value.is_undefined() { explain(scope, &analysis.references) } else { None }.unwrap_or((m, None));
+            let (message, help) =
+                if value.is_undefined() { explain(scope, &analysis.references) } else { None }.unwrap_or((m, None));
             ExprError::new(expr, message, help)
         })?;
         Ok(Self::Known { value, issued: importer.issued, computed })
@@ -312,7 +322,8 @@ impl Evaluation {
 fn evaluate(expr: &str, context: Jinja, scope: &Scope, analysis: &Analysis) -> Result<Jinja, ExprError> {
     let run = environment().compile_expression(expr).and_then(|compiled| compiled.eval(context));
     run.map_err(|error| {
-        let explained = (error.kind() == ErrorKind::UndefinedError).then(|| explain(scope, &analysis.references)).flatten();
+        let explained =
+            (error.kind() == ErrorKind::UndefinedError).then(|| explain(scope, &analysis.references)).flatten();
         let (message, help) = explained.unwrap_or_else(|| (describe(&error), None));
         ExprError::new(expr, hide_marks(&message), help)
     })
@@ -336,7 +347,8 @@ fn hide_marks(message: &str) -> String {
 
 /// Turns marks into references again, in all of a value.
 fn finish(expr: &str, value: &Value, issued: &BTreeSet<String>) -> Result<Value, ExprError> {
-    let mangled = || ExprError::new(expr, "a secret can only be passed on, not computed with", Some(SECRET_HELP.to_owned()));
+    let mangled =
+        || ExprError::new(expr, "a secret can only be passed on, not computed with", Some(SECRET_HELP.to_owned()));
     Ok(match value {
         Value::String(text) => from_marks(text, issued).map_err(|_| mangled())?,
         Value::Array(items) => Value::Array(items.iter().map(|v| finish(expr, v, issued)).collect::<Result<_, _>>()?),
@@ -392,7 +404,11 @@ impl Renderer<'_> {
 
     fn text(&mut self, text: &str, path: &str) -> Result<Value, ExprError> {
         if is_tainted(text) {
-            return Err(ExprError::new("", "this text holds a character that is reserved for secrets (U+10F8F0 or U+10F8F1)", None));
+            return Err(ExprError::new(
+                "",
+                "this text holds a character that is reserved for secrets (U+10F8F0 or U+10F8F1)",
+                None,
+            ));
         }
         if !is_template(text) {
             return Ok(Value::String(text.to_owned()));
@@ -448,7 +464,11 @@ fn inside_text(expr: &str, value: &Value) -> Result<String, ExprError> {
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(flag) => Ok(flag.to_string()),
         other => {
-            let help = if other.is_null() { "say what to write instead, with `| default(...)`" } else { "write `| to_json` or `| join(\",\")`" };
+            let help = if other.is_null() {
+                "say what to write instead, with `| default(...)`"
+            } else {
+                "write `| to_json` or `| join(\",\")`"
+            };
             let message = format!("{} cannot stand in the middle of a text", kind(other));
             Err(ExprError::new(expr, message, Some(help.to_owned())))
         }

@@ -13,17 +13,91 @@ use super::secret;
 
 /// Filters that an expression may use, in the order in which they are suggested.
 const FILTERS: [&str; 48] = [
-    "default", "join", "length", "replace", "split", "lines", "trim", "lower", "upper", "title", "capitalize", "first", "last", "min",
-    "max", "sum", "sort", "unique", "reverse", "list", "map", "select", "reject", "selectattr", "rejectattr", "groupby", "batch",
-    "slice", "zip", "chain", "items", "dictsort", "attr", "int", "float", "abs", "round", "bool", "string", "indent", "format",
-    "to_json", "tojson", "from_json", "sha256", "semver", "d", "count",
+    "default",
+    "join",
+    "length",
+    "replace",
+    "split",
+    "lines",
+    "trim",
+    "lower",
+    "upper",
+    "title",
+    "capitalize",
+    "first",
+    "last",
+    "min",
+    "max",
+    "sum",
+    "sort",
+    "unique",
+    "reverse",
+    "list",
+    "map",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "groupby",
+    "batch",
+    "slice",
+    "zip",
+    "chain",
+    "items",
+    "dictsort",
+    "attr",
+    "int",
+    "float",
+    "abs",
+    "round",
+    "bool",
+    "string",
+    "indent",
+    "format",
+    "to_json",
+    "tojson",
+    "from_json",
+    "sha256",
+    "semver",
+    "d",
+    "count",
 ];
 
 /// Tests that an expression may use.
 const TESTS: [&str; 33] = [
-    "defined", "undefined", "none", "true", "false", "string", "number", "integer", "int", "float", "boolean", "sequence", "iterable",
-    "mapping", "odd", "even", "divisibleby", "startingwith", "endingwith", "lower", "upper", "sameas", "eq", "equalto", "ne", "lt",
-    "lessthan", "le", "gt", "greaterthan", "ge", "in", "containing",
+    "defined",
+    "undefined",
+    "none",
+    "true",
+    "false",
+    "string",
+    "number",
+    "integer",
+    "int",
+    "float",
+    "boolean",
+    "sequence",
+    "iterable",
+    "mapping",
+    "odd",
+    "even",
+    "divisibleby",
+    "startingwith",
+    "endingwith",
+    "lower",
+    "upper",
+    "sameas",
+    "eq",
+    "equalto",
+    "ne",
+    "lt",
+    "lessthan",
+    "le",
+    "gt",
+    "greaterthan",
+    "ge",
+    "in",
+    "containing",
 ];
 
 /// Names of the filters that an expression may use.
@@ -89,7 +163,8 @@ fn default(value: &Jinja, other: Option<Jinja>, lax: Option<bool>) -> Jinja {
 
 fn to_json(value: &Jinja, indent: Option<bool>) -> Result<String, Error> {
     let json = export(value).map_err(failure)?;
-    let text = if indent.unwrap_or_default() { serde_json::to_string_pretty(&json) } else { serde_json::to_string(&json) };
+    let text =
+        if indent.unwrap_or_default() { serde_json::to_string_pretty(&json) } else { serde_json::to_string(&json) };
     let text = text.map_err(|e| failure(e.to_string()))?;
     refuse_secret(&text, "to_json")?;
     Ok(text)

@@ -94,7 +94,7 @@ pub(super) enum Chosen<'s> {
 impl Scope {
     /// The instance that `steps.ID.outputs` means: the one of the same host, else the only one.
     pub(super) fn choose<'s>(&self, instances: &'s [InstanceView]) -> Chosen<'s> {
-        if let [] = instances {
+        if instances.is_empty() {
             return Chosen::Skipped;
         }
         if let Some(host) = &self.host {
@@ -190,7 +190,13 @@ impl Scope {
                 Some(name) => instances
                     .iter()
                     .filter(|i| i.host.as_deref() == Some(name) || i.item.as_deref() == Some(name))
-                    .any(|i| if key(2) == Some("outcome") { no_outcome(i) } else { no_outputs(i) || (key(2).is_none() && no_outcome(i)) }),
+                    .any(|i| {
+                        if key(2) == Some("outcome") {
+                            no_outcome(i)
+                        } else {
+                            no_outputs(i) || (key(2).is_none() && no_outcome(i))
+                        }
+                    }),
                 None => instances.iter().any(|i| no_outputs(i) || no_outcome(i)),
             },
             _ => instances.iter().any(|i| no_outputs(i) || no_outcome(i)),

@@ -67,7 +67,11 @@ pub(super) fn names_in(text: &str) -> BTreeSet<String> {
 pub(super) fn from_marks(text: &str, issued: &BTreeSet<String>) -> Result<Value, Mangled> {
     if !is_tainted(text) {
         // A debug form of a list with a secret in it holds the mark's escaped characters.
-        return if !issued.is_empty() && text.contains(ESCAPED) { Err(Mangled) } else { Ok(Value::String(text.to_owned())) };
+        return if !issued.is_empty() && text.contains(ESCAPED) {
+            Err(Mangled)
+        } else {
+            Ok(Value::String(text.to_owned()))
+        };
     }
     let mut parts: Vec<Value> = Vec::new();
     let mut rest = text;

@@ -1,5 +1,6 @@
 //! Texts cut into plain pieces and expressions, and the names that an expression uses, without running it.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr};
@@ -26,7 +27,8 @@ pub struct SyntaxError {
 }
 
 /// Help for braces that were not meant as an expression.
-const BRACES_HELP: &str = "`{{` begins an expression here; for the characters themselves write {{ \"{{\" }} and {{ \"}}\" }}";
+const BRACES_HELP: &str =
+    "`{{` begins an expression here; for the characters themselves write {{ \"{{\" }} and {{ \"}}\" }}";
 
 /// Longest expression, in bytes. A chain of names is as deep a tree as it is long, and trees are walked on the stack.
 const MAX_LENGTH: usize = 2000;
@@ -166,7 +168,9 @@ impl Reference {
                     out.push('.');
                     out.push_str(key);
                 }
-                Segment::Key(key) => out.push_str(&format!("[{key:?}]")),
+                Segment::Key(key) => {
+                    let _ = write!(out, "[{key:?}]");
+                }
                 Segment::Dynamic => out.push_str("[...]"),
             }
         }
@@ -216,15 +220,45 @@ pub fn analyse(source: &str) -> Result<Analysis, SyntaxError> {
             help: Some("put a part of it into `[vars]`".to_owned()),
         });
     }
+    if minus_signs_in_a_row(source) > 8 {
+        // The parser takes each of them on its stack, without a limit of its own.
+        return Err(SyntaxError {
+            message: "too many minus signs in a row".to_owned(),
+            range: 0..source.len(),
+            help: None,
+        });
+    }
     let expr = parse_expr(source).map_err(|error| {
         let range = error.range().filter(|r| r.end <= source.len()).unwrap_or(0..source.len());
         let trimmed = source.trim_start();
-        let help = (trimmed.starts_with('.') || trimmed.starts_with('-') || trimmed.starts_with('%')).then(|| BRACES_HELP.to_owned());
+        let help = (trimmed.starts_with('.') || trimmed.starts_with('-') || trimmed.starts_with('%'))
+            .then(|| BRACES_HELP.to_owned());
         SyntaxError { message: error.detail().unwrap_or("this is no expression").to_owned(), range, help }
     })?;
     let mut analysis = Analysis::default();
     walk(&expr, true, &mut analysis);
     Ok(analysis)
+}
+
+fn minus_signs_in_a_row(source: &str) -> usize {
+    let (mut most, mut run, mut quote, mut escaped) = (0, 0, None, false);
+    for c in source.chars() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(q) if c == q => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c == '-' => run += 1,
+            None if c.is_whitespace() => continue,
+            None => run = 0,
+        }
+        if quote.is_some() {
+            run = 0;
+        }
+        most = most.max(run);
+    }
+    most
 }
 
 fn range_of(span: Span) -> Range<usize> {

@@ -196,7 +196,8 @@ fn a_plugin_from_elsewhere_needs_the_owner() {
         on: Pattern { argv: Some(vec!["zfs".into(), "list".into()]), ..Pattern::default() },
         privileged: false,
     };
-    let only = Case { asks: asks.clone(), standard: false, allow: Allow::Only(vec![permit.clone()]), ..Case::default() };
+    let only =
+        Case { asks: asks.clone(), standard: false, allow: Allow::Only(vec![permit.clone()]), ..Case::default() };
     assert!(only.observes(&["zfs", "list"]));
     assert!(!only.observes(&["zfs", "destroy"]));
 

@@ -72,7 +72,10 @@ fn read_shared<'l>(
             Some((reading, hosts, clusters))
         }
         Err(reason) => {
-            r.report(&inventory.span, Diagnostic::error("unreadable", format!("cannot read the inventory {path}: {reason}")));
+            r.report(
+                &inventory.span,
+                Diagnostic::error("unreadable", format!("cannot read the inventory {path}: {reason}")),
+            );
             None
         }
     }
@@ -143,8 +146,9 @@ fn report_twice(r: &Reading<'_>, what: &str, name: &str, span: &Range<usize>, fi
 }
 
 fn report_other(r: &Reading<'_>, what: &str, name: &str, span: &Range<usize>) {
-    let diagnostic = Diagnostic::error("conflict", format!("the including runbook declares the {what} `{name}` otherwise"))
-        .help("let both use the same `inventory`, or leave the declaration out here");
+    let diagnostic =
+        Diagnostic::error("conflict", format!("the including runbook declares the {what} `{name}` otherwise"))
+            .help("let both use the same `inventory`, or leave the declaration out here");
     r.report(span, diagnostic);
 }
 
@@ -152,7 +156,10 @@ fn report_other(r: &Reading<'_>, what: &str, name: &str, span: &Range<usize>) {
 fn refuse_templates(r: &Reading<'_>, what: &str, templates: &[Spanned<String>]) {
     for text in templates.iter().filter(|t| is_template(&t.value)) {
         let message = format!("a {what} of an included runbook cannot hold expressions");
-        r.report(&text.span, Diagnostic::error("bad-value", message).help(format!("declare the {what} in the including runbook")));
+        r.report(
+            &text.span,
+            Diagnostic::error("bad-value", message).help(format!("declare the {what} in the including runbook")),
+        );
     }
 }
 
@@ -161,8 +168,9 @@ fn check_hosts(r: &Reading<'_>, declared: &[v1::Host], all: &[Host], known: &Kno
     for host in declared {
         for label in &host.labels {
             if names().any(|n| n == label.value) {
-                let diagnostic = Diagnostic::error("conflict", format!("`{}` is both a label and the name of a host", label.value))
-                    .help("`on` could mean either: rename one of them");
+                let diagnostic =
+                    Diagnostic::error("conflict", format!("`{}` is both a label and the name of a host", label.value))
+                        .help("`on` could mean either: rename one of them");
                 r.report(&label.span, diagnostic);
             }
         }
@@ -181,10 +189,14 @@ fn check_hosts(r: &Reading<'_>, declared: &[v1::Host], all: &[Host], known: &Kno
                 let message = format!("`{key}` cannot be the host `{}`: {wrong}", reference.value);
                 r.report(&reference.span, Diagnostic::error("bad-value", message));
             } else if let Some(cycle) = cycle_of(&host.host, all) {
-                r.report(&reference.span, Diagnostic::error("cycle", format!("hosts are reached through one another: {cycle}")));
+                r.report(
+                    &reference.span,
+                    Diagnostic::error("cycle", format!("hosts are reached through one another: {cycle}")),
+                );
             }
         }
-        let secret_ok: Vec<&str> = host.host.vars.values().chain(&host.host.elevation.password).flat_map(texts).collect();
+        let secret_ok: Vec<&str> =
+            host.host.vars.values().chain(&host.host.elevation.password).flat_map(texts).collect();
         for text in &host.templates {
             let names = Names::of_values(known, known.vars.len());
             names.check_text(r, &text.value, &text.span, secret_ok.contains(&text.value.as_str()));
@@ -203,8 +215,11 @@ fn texts(value: &serde_json::Value) -> Vec<&str> {
 }
 
 fn report_undefined(r: &Reading<'_>, key: &str, reference: &Spanned<String>, all: &[Host]) {
-    let diagnostic = Diagnostic::error("undefined-host", format!("`{key}` names the host `{}`, which is not declared", reference.value))
-        .maybe_help(name_help(&reference.value, "hosts", all.iter().map(|h| h.name.as_str())));
+    let diagnostic = Diagnostic::error(
+        "undefined-host",
+        format!("`{key}` names the host `{}`, which is not declared", reference.value),
+    )
+    .maybe_help(name_help(&reference.value, "hosts", all.iter().map(|h| h.name.as_str())));
     r.report(&reference.span, diagnostic);
 }
 
@@ -250,8 +265,11 @@ pub(super) fn check_creators(r: &Reading<'_>, file: &v1::File, steps: &[Step]) {
     let of_hosts = file.hosts.iter().filter_map(|h| h.created_by.as_ref());
     for reference in of_hosts.chain(file.clusters.iter().filter_map(|c| c.created_by.as_ref())) {
         if !steps.iter().any(|s| s.id == reference.value) {
-            let diagnostic = Diagnostic::error("undefined-step", format!("`created_by` names the step `{}`, which is not there", reference.value))
-                .maybe_help(name_help(&reference.value, "steps", steps.iter().map(|s| s.id.as_str())));
+            let diagnostic = Diagnostic::error(
+                "undefined-step",
+                format!("`created_by` names the step `{}`, which is not there", reference.value),
+            )
+            .maybe_help(name_help(&reference.value, "steps", steps.iter().map(|s| s.id.as_str())));
             r.report(&reference.span, diagnostic);
         }
     }

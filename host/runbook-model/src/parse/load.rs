@@ -61,7 +61,12 @@ pub trait Catalog {
 /// Loads a runbook: the runbook if nothing is wrong with it, and all that is to be said of it, warnings too.
 ///
 /// `file_name` is the path of the file as diagnostics show it; paths in the file are relative to its folder.
-pub fn load(file_name: &str, text: &str, files: &dyn Files, catalog: &dyn Catalog) -> (Option<Runbook>, Vec<Diagnostic>) {
+pub fn load(
+    file_name: &str,
+    text: &str,
+    files: &dyn Files,
+    catalog: &dyn Catalog,
+) -> (Option<Runbook>, Vec<Diagnostic>) {
     let loader = Loader {
         files,
         catalog,
@@ -164,7 +169,13 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads one runbook. `above`: the files that include it.
-    pub(super) fn file(&self, file_name: &str, text: &str, outer: Option<&Outer<'_>>, above: &mut Vec<String>) -> Option<Runbook> {
+    pub(super) fn file(
+        &self,
+        file_name: &str,
+        text: &str,
+        outer: Option<&Outer<'_>>,
+        above: &mut Vec<String>,
+    ) -> Option<Runbook> {
         let (root, reading) = self.tree(file_name, text, true);
         let file = v1::read_file(&reading, &root?);
         above.push(file_name.to_owned());
@@ -173,12 +184,24 @@ impl<'a> Loader<'a> {
         runbook
     }
 
-    fn assemble(&self, r: &Reading<'_>, file: v1::File, outer: Option<&Outer<'_>>, above: &mut Vec<String>) -> Option<Runbook> {
+    fn assemble(
+        &self,
+        r: &Reading<'_>,
+        file: v1::File,
+        outer: Option<&Outer<'_>>,
+        above: &mut Vec<String>,
+    ) -> Option<Runbook> {
         let inputs: Vec<InputDef> = file.inputs.iter().map(|i| i.def.clone()).collect();
         if outer.is_some() {
-            for input in file.inputs.iter().filter(|i| matches!(&i.def.from, Some(from) if !is_implied_prompt(from, &i.def))) {
-                let message = format!("`from` of `{}` is not used here, because another runbook includes this one", input.def.name);
-                let diagnostic = Diagnostic::warning("unused", message).help("the including step gives the value in `with`");
+            for input in
+                file.inputs.iter().filter(|i| matches!(&i.def.from, Some(from) if !is_implied_prompt(from, &i.def)))
+            {
+                let message = format!(
+                    "`from` of `{}` is not used here, because another runbook includes this one",
+                    input.def.name
+                );
+                let diagnostic =
+                    Diagnostic::warning("unused", message).help("the including step gives the value in `with`");
                 r.report(&input.span, diagnostic);
             }
         }
@@ -189,8 +212,17 @@ impl<'a> Loader<'a> {
         }
         let Inventory { hosts, clusters } = inventory::assemble(self, r, &file, &known, outer);
         self.check_plugins(r, &file.plugins);
-        let plugins: BTreeMap<String, String> = file.plugins.iter().map(|(n, p)| (n.value.clone(), p.value.clone())).collect();
-        let world = steps::World { loader: self, r, known: &known, hosts: &hosts, clusters: &clusters, plugins: &plugins, outer };
+        let plugins: BTreeMap<String, String> =
+            file.plugins.iter().map(|(n, p)| (n.value.clone(), p.value.clone())).collect();
+        let world = steps::World {
+            loader: self,
+            r,
+            known: &known,
+            hosts: &hosts,
+            clusters: &clusters,
+            plugins: &plugins,
+            outer,
+        };
         let plan_steps = world.steps(&file.steps, above);
         inventory::check_creators(r, &file, &plan_steps);
         Some(Runbook {
@@ -220,25 +252,44 @@ impl<'a> Loader<'a> {
             let mut known = self.components.borrow_mut();
             let first = known.entry(name.value.clone()).or_insert_with(|| path.clone());
             if *first != path {
-                let message = format!("the plugin `{}` is {first} already, in the runbook that includes this one or beside it", name.value);
-                r.report(&name.span, Diagnostic::error("conflict", message).help("a name stands for one component in the whole run"));
+                let message = format!(
+                    "the plugin `{}` is {first} already, in the runbook that includes this one or beside it",
+                    name.value
+                );
+                r.report(
+                    &name.span,
+                    Diagnostic::error("conflict", message).help("a name stands for one component in the whole run"),
+                );
             }
         }
     }
 
     /// Loads an included runbook; says why where it cannot.
-    pub(super) fn include(&self, r: &Reading<'_>, file: &Spanned<String>, outer: &Outer<'_>, above: &mut Vec<String>) -> Option<Runbook> {
+    pub(super) fn include(
+        &self,
+        r: &Reading<'_>,
+        file: &Spanned<String>,
+        outer: &Outer<'_>,
+        above: &mut Vec<String>,
+    ) -> Option<Runbook> {
         let path = join_path(&r.source.name, &file.value);
         if above.contains(&path) || above.len() >= MAX_DEPTH {
             let chain: Vec<&str> = above.iter().map(String::as_str).chain([path.as_str()]).collect();
-            let message = if above.contains(&path) { "a runbook includes itself" } else { "runbooks include one another too deeply" };
+            let message = if above.contains(&path) {
+                "a runbook includes itself"
+            } else {
+                "runbooks include one another too deeply"
+            };
             r.report(&file.span, Diagnostic::error("cycle", format!("{message}: {}", chain.join(" -> "))));
             return None;
         }
         match self.files.read(&path) {
             Ok(text) => self.file(&path, &text, Some(outer), above),
             Err(reason) => {
-                r.report(&file.span, Diagnostic::error("unreadable", format!("cannot read the runbook {path}: {reason}")));
+                r.report(
+                    &file.span,
+                    Diagnostic::error("unreadable", format!("cannot read the runbook {path}: {reason}")),
+                );
                 None
             }
         }

@@ -100,7 +100,9 @@ impl<'k> Names<'k> {
             let range = reference.range.start + offset..reference.range.end + offset;
             if let Some(diagnostic) = self.check_reference(reference, &analysis) {
                 place.report(range, diagnostic);
-            } else if self.is_secret(reference) && !(secret_ok && reference.passed_on && !(reference.root == "inputs" && reference.path.len() > 1)) {
+            } else if self.is_secret(reference)
+                && !(secret_ok && reference.passed_on && !(reference.root == "inputs" && reference.path.len() > 1))
+            {
                 let message = if secret_ok {
                     format!("`{}` is a secret: it can only be passed on, not computed with", reference.display())
                 } else {
@@ -132,12 +134,18 @@ impl<'k> Names<'k> {
             }
             if function.name == "hosts" && self.steps.is_none() {
                 let message = "`hosts(...)` cannot be used here: its hosts are resolved later";
-                place.report(function.range.start + offset..function.range.end + offset, Diagnostic::error("undefined-name", message));
+                place.report(
+                    function.range.start + offset..function.range.end + offset,
+                    Diagnostic::error("undefined-name", message),
+                );
             }
         }
         for method in &analysis.methods {
             let diagnostic = Diagnostic::error("undefined-name", format!("values have no method `{}`", method.name))
-                .help(format!("filters are written with a bar: `x | {}`", method.name));
+                .help(format!(
+                    "filters are written with a bar, such as `x | {}`",
+                    did_you_mean(&method.name, filter_names().iter().copied()).unwrap_or("lower")
+                ));
             place.report(method.range.start + offset..method.range.end + offset, diagnostic);
         }
     }
@@ -149,7 +157,9 @@ impl<'k> Names<'k> {
             ("inputs", Some(name)) => {
                 let Some(input) = self.known.inputs.iter().find(|i| i.name == name) else {
                     let names = self.known.inputs.iter().map(|i| i.name.as_str());
-                    return Some(undefined(format!("there is no input `{name}`")).maybe_help(name_help(name, "inputs", names)));
+                    return Some(
+                        undefined(format!("there is no input `{name}`")).maybe_help(name_help(name, "inputs", names)),
+                    );
                 };
                 let inner = reference.key(1).filter(|_| !matches!(input.kind, InputType::List | InputType::Map))?;
                 let article = if input.kind == InputType::Integer { "an" } else { "a" };
@@ -159,10 +169,13 @@ impl<'k> Names<'k> {
                 let at = self.known.vars.iter().position(|v| v.key == name);
                 let names = self.known.vars.iter().map(|v| v.key.as_str());
                 match at {
-                    None => Some(undefined(format!("there is no var `{name}`")).maybe_help(name_help(name, "vars", names))),
-                    Some(at) if at >= self.vars => {
-                        Some(undefined(format!("the var `{name}` is defined further down")).help("a var may use the vars above it"))
+                    None => {
+                        Some(undefined(format!("there is no var `{name}`")).maybe_help(name_help(name, "vars", names)))
                     }
+                    Some(at) if at >= self.vars => Some(
+                        undefined(format!("the var `{name}` is defined further down"))
+                            .help("a var may use the vars above it"),
+                    ),
                     Some(_) => None,
                 }
             }
@@ -212,20 +225,28 @@ impl<'k> Names<'k> {
                 let name = reference.key(1)?;
                 let without = hosts.iter().find(|h| !h.vars.contains_key(name)).filter(|_| !careful)?;
                 let names = without.vars.keys().map(String::as_str);
-                Some(undefined(format!("host `{}` has no var `{name}`", without.name)).maybe_help(name_help(name, "vars", names)))
+                Some(
+                    undefined(format!("host `{}` has no var `{name}`", without.name))
+                        .maybe_help(name_help(name, "vars", names)),
+                )
             }
-            Some(other) => Some(
-                undefined(format!("`host` has no `{other}`"))
-                    .maybe_help(name_help(other, "names in it", ["name", "address", "labels", "vars"])),
-            ),
-            None => Some(undefined("`host` needs a name: `host.name`, `host.address`, `host.labels`, `host.vars.NAME`".to_owned())),
+            Some(other) => Some(undefined(format!("`host` has no `{other}`")).maybe_help(name_help(
+                other,
+                "names in it",
+                ["name", "address", "labels", "vars"],
+            ))),
+            None => Some(undefined(
+                "`host` needs a name: `host.name`, `host.address`, `host.labels`, `host.vars.NAME`".to_owned(),
+            )),
         }
     }
 
     fn check_step(&self, reference: &Reference) -> Option<Diagnostic> {
         let undefined = |message: String| Diagnostic::error("undefined-name", message);
         let Some(steps) = &self.steps else {
-            return Some(undefined("outputs of steps cannot be used here: the value is needed before the first step".to_owned()));
+            return Some(undefined(
+                "outputs of steps cannot be used here: the value is needed before the first step".to_owned(),
+            ));
         };
         let Some(id) = reference.key(0) else {
             return Some(undefined("`steps` needs the id of a step: `steps.ID.outputs.NAME`".to_owned()));
@@ -254,10 +275,11 @@ impl<'k> Names<'k> {
         if part == Some("on") {
             match (reference.key(2), &step.hosts) {
                 (Some(host), Some(hosts)) if !step.for_each && !hosts.iter().any(|h| h == host) => {
-                    return Some(
-                        undefined(format!("step `{id}` does not run on `{host}`"))
-                            .maybe_help(name_help(host, "hosts", hosts.iter().map(String::as_str))),
-                    );
+                    return Some(undefined(format!("step `{id}` does not run on `{host}`")).maybe_help(name_help(
+                        host,
+                        "hosts",
+                        hosts.iter().map(String::as_str),
+                    )));
                 }
                 (None, _) if reference.path.len() < 3 => {
                     return Some(undefined(format!("say which: `steps.{id}.on[\"NAME\"].outputs`")));
@@ -268,9 +290,10 @@ impl<'k> Names<'k> {
         }
         match part {
             Some("outcome") => None,
-            Some("outputs") if step.is_include => {
-                Some(undefined(format!("step `{id}` includes a runbook, which has no outputs")).help(format!("`steps.{id}.outcome` is known")))
-            }
+            Some("outputs") if step.is_include => Some(
+                undefined(format!("step `{id}` includes a runbook, which has no outputs"))
+                    .help(format!("`steps.{id}.outcome` is known")),
+            ),
             Some("outputs") => {
                 if reference.key(1) == Some("outputs")
                     && let Some(diagnostic) = self.check_same_host(step)
@@ -283,12 +306,15 @@ impl<'k> Names<'k> {
                 let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
                 let names: Vec<&str> = known.map(|k| k.keys().map(String::as_str).collect()).unwrap_or_default();
                 (closed && !names.contains(&name)).then(|| {
-                    undefined(format!("step `{id}` has no output `{name}`")).maybe_help(name_help(name, "outputs", names))
+                    undefined(format!("step `{id}` has no output `{name}`"))
+                        .maybe_help(name_help(name, "outputs", names))
                 })
             }
-            Some(other) => {
-                Some(undefined(format!("`steps.{id}` has no `{other}`")).maybe_help(name_help(other, "names in it", parts)))
-            }
+            Some(other) => Some(undefined(format!("`steps.{id}` has no `{other}`")).maybe_help(name_help(
+                other,
+                "names in it",
+                parts,
+            ))),
             None => Some(undefined(format!("say what of it: `steps.{id}.outcome` or `steps.{id}.outputs.NAME`"))),
         }
     }
@@ -298,7 +324,10 @@ impl<'k> Names<'k> {
         let id = &step.id;
         if step.for_each {
             let message = format!("step `{id}` runs once for each item, so its outputs could be any of them");
-            return Some(Diagnostic::error("ambiguous", message).help(format!("name one by its key: `steps.{id}.on[\"KEY\"].outputs`")));
+            return Some(
+                Diagnostic::error("ambiguous", message)
+                    .help(format!("name one by its key: `steps.{id}.on[\"KEY\"].outputs`")),
+            );
         }
         let hosts = step.hosts.as_ref().filter(|h| step.fans_out && h.len() > 1)?;
         let mine = self.host.as_ref();
@@ -306,7 +335,10 @@ impl<'k> Names<'k> {
             return None;
         }
         let message = format!("step `{id}` runs on {} hosts, so its outputs could be any of them", hosts.len());
-        Some(Diagnostic::error("ambiguous", message).help(format!("name one: `steps.{id}.on[\"{}\"].outputs`", hosts[0])))
+        Some(
+            Diagnostic::error("ambiguous", message)
+                .help(format!("name one: `steps.{id}.on[\"{}\"].outputs`", hosts[0])),
+        )
     }
 
     /// Whether a secret lies behind a name, or in what lies there.
@@ -346,12 +378,10 @@ fn is_secret(known: &Known<'_>, reference: &Reference) -> bool {
             }
             json_holds_secret(&above, &node.to_json())
         }
-        ("vars", None) => {
-            (0..known.vars.len()).any(|i| {
-                let above = Known { inputs: known.inputs, vars: &known.vars[..i] };
-                json_holds_secret(&above, &known.vars[i].value.to_json())
-            })
-        }
+        ("vars", None) => (0..known.vars.len()).any(|i| {
+            let above = Known { inputs: known.inputs, vars: &known.vars[..i] };
+            json_holds_secret(&above, &known.vars[i].value.to_json())
+        }),
         _ => false,
     }
 }
@@ -386,7 +416,8 @@ fn check_keys(r: &Reading<'_>, node: &Node) {
         Data::Table(entries) => {
             for entry in entries {
                 if is_template(&entry.key) {
-                    let diagnostic = Diagnostic::error("bad-value", "a key cannot hold an expression, only a value can");
+                    let diagnostic =
+                        Diagnostic::error("bad-value", "a key cannot hold an expression, only a value can");
                     r.report(&entry.key_span, diagnostic);
                 }
                 if is_reserved(&entry.key) {

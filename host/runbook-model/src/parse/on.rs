@@ -17,7 +17,13 @@ pub(super) struct OnExpression {
 }
 
 /// Resolves `on` for the roles of an action.
-pub(super) fn resolve(r: &Reading<'_>, step: &Step, uses: &str, action: &Action, hosts: &[Host]) -> (Vec<RoleOn>, Vec<OnExpression>) {
+pub(super) fn resolve(
+    r: &Reading<'_>,
+    step: &Step,
+    uses: &str,
+    action: &Action,
+    hosts: &[Host],
+) -> (Vec<RoleOn>, Vec<OnExpression>) {
     let mut resolver = Resolver { r, step, hosts, expressions: Vec::new(), used_among: false };
     let roles = resolver.roles(uses, action);
     if let (Some(among), false) = (&step.among, resolver.used_among) {
@@ -46,8 +52,9 @@ impl Resolver<'_> {
                     let parts: Vec<String> = needed.iter().map(|r| format!("{} = \"HOST\"", r.name)).collect();
                     format!("on = {{ {} }}", parts.join(", "))
                 };
-                let diagnostic = Diagnostic::error("role", format!("`{uses}` needs to know its machines ({})", role_words(role)))
-                    .help(format!("add `{what}`, with a host, a label or a list: {}", self.candidates()));
+                let diagnostic =
+                    Diagnostic::error("role", format!("`{uses}` needs to know its machines ({})", role_words(role)))
+                        .help(format!("add `{what}`, with a host, a label or a list: {}", self.candidates()));
                 self.r.report(&self.step.span, diagnostic);
             }
             return Vec::new();
@@ -102,8 +109,12 @@ impl Resolver<'_> {
             None => {
                 let hosts = self.machines(node)?;
                 if role.arity == Arity::One && hosts.len() != 1 {
-                    let message = format!("the role `{}` of `{uses}` takes one machine, and here are {}", role.name, hosts.len());
-                    self.r.report(&node.span, Diagnostic::error("role", message).help(format!("they are {}", list(&hosts))));
+                    let message =
+                        format!("the role `{}` of `{uses}` takes one machine, and here are {}", role.name, hosts.len());
+                    self.r.report(
+                        &node.span,
+                        Diagnostic::error("role", message).help(format!("they are {}", list(&hosts))),
+                    );
                     return None;
                 }
                 On::Static(hosts)
@@ -115,8 +126,9 @@ impl Resolver<'_> {
     fn expression(&mut self, text: &str, node: &Node) -> Option<On> {
         self.used_among = true;
         if whole(text).is_none() {
-            let diagnostic = Diagnostic::error("bad-value", "`on` must be one whole expression, or names of hosts and labels")
-                .help("write `on = \"{{ steps.ID.outputs.NAME }}\"`");
+            let diagnostic =
+                Diagnostic::error("bad-value", "`on` must be one whole expression, or names of hosts and labels")
+                    .help("write `on = \"{{ steps.ID.outputs.NAME }}\"`");
             self.r.report(&node.span, diagnostic);
             return None;
         }
@@ -174,7 +186,10 @@ impl Resolver<'_> {
                 if let Some(node) = except {
                     for name in without.iter().filter(|n| !all.contains(n)) {
                         let message = format!("`{name}` is not one of the hosts that it is taken from");
-                        self.r.report(&node.span, Diagnostic::error("bad-value", message).help(format!("these are {}", list(&all))));
+                        self.r.report(
+                            &node.span,
+                            Diagnostic::error("bad-value", message).help(format!("these are {}", list(&all))),
+                        );
                     }
                 }
                 all.into_iter().filter(|h| !without.contains(h)).collect()
@@ -191,7 +206,8 @@ impl Resolver<'_> {
             }
         }
         if unique.is_empty() {
-            let diagnostic = Diagnostic::error("empty", "this names no host").help("there is no implicit \"all hosts\": name them, or a label");
+            let diagnostic = Diagnostic::error("empty", "this names no host")
+                .help("there is no implicit \"all hosts\": name them, or a label");
             self.r.report(&node.span, diagnostic);
             return None;
         }

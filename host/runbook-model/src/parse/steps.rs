@@ -43,7 +43,9 @@ impl World<'_> {
                 _ => None,
             };
             let (on, found) = match (&step.uses, action) {
-                (Some(UsesText::Action(uses)), Some(action)) => on::resolve(self.r, step, &uses.value, action, self.hosts),
+                (Some(UsesText::Action(uses)), Some(action)) => {
+                    on::resolve(self.r, step, &uses.value, action, self.hosts)
+                }
                 _ => (Vec::new(), Vec::new()),
             };
             let mut plan = self.convert(step, above);
@@ -65,7 +67,8 @@ impl World<'_> {
                 item,
                 labels: Some(&labels),
             };
-            let candidates = |role: &RoleOn| self.hosts.iter().filter(|h| role.on.candidates().contains(&h.name)).collect();
+            let candidates =
+                |role: &RoleOn| self.hosts.iter().filter(|h| role.on.candidates().contains(&h.name)).collect();
             let of_step = names(None, false);
             let of_key = names(None, true);
             let of_instance = names(plan.host_role().map(candidates), step.for_each.is_some());
@@ -93,7 +96,8 @@ impl World<'_> {
         let Some((plugin, action)) = uses.value.split_once('/') else {
             let diagnostic = Diagnostic::error("bad-value", format!("`{}` is not `plugin/action`", uses.value));
             let help = self.loader.catalog.manifest(&uses.value).map(|manifest| {
-                let names: Vec<String> = manifest.actions.iter().map(|a| format!("{}/{}", manifest.name, a.name)).collect();
+                let names: Vec<String> =
+                    manifest.actions.iter().map(|a| format!("{}/{}", manifest.name, a.name)).collect();
                 format!("its actions are {}", list(&names))
             });
             self.r.report(&uses.span, diagnostic.maybe_help(help));
@@ -108,7 +112,10 @@ impl World<'_> {
             let names = self.loader.catalog.names();
             let help = name_help(plugin, "plugins", names.iter().map(String::as_str))
                 .unwrap_or_else(|| "a plugin that is not part of the program is named in `[plugins]`".to_owned());
-            self.r.report(&uses.span, Diagnostic::error("unknown-plugin", format!("there is no plugin `{plugin}`")).help(help));
+            self.r.report(
+                &uses.span,
+                Diagnostic::error("unknown-plugin", format!("there is no plugin `{plugin}`")).help(help),
+            );
             return None;
         };
         let found = manifest.action(action);
@@ -160,7 +167,8 @@ impl World<'_> {
     fn include(&self, step: &RawStep, file: &Spanned<String>, above: &mut Vec<String>) -> Uses {
         for key in NOT_FOR_INCLUDES {
             if let Some(span) = step.key_span(key) {
-                let message = format!("`{key}` belongs to the steps of the included runbook, not to the step that includes it");
+                let message =
+                    format!("`{key}` belongs to the steps of the included runbook, not to the step that includes it");
                 self.r.report(span, Diagnostic::error("conflict", message));
             }
         }
@@ -192,8 +200,15 @@ impl World<'_> {
                             }
                             Some(&j) => self.report_forward(raw, &index, i, j, need),
                             None => {
-                                let diagnostic = Diagnostic::error("undefined-step", format!("`needs` names the step `{}`, which is not there", need.value))
-                                    .maybe_help(name_help(&need.value, "steps above", steps[..i].iter().map(|s| s.id.as_str())));
+                                let diagnostic = Diagnostic::error(
+                                    "undefined-step",
+                                    format!("`needs` names the step `{}`, which is not there", need.value),
+                                )
+                                .maybe_help(name_help(
+                                    &need.value,
+                                    "steps above",
+                                    steps[..i].iter().map(|s| s.id.as_str()),
+                                ));
                                 self.r.report(&need.span, diagnostic);
                             }
                         }
@@ -205,7 +220,14 @@ impl World<'_> {
         before
     }
 
-    fn report_forward(&self, raw: &[RawStep], index: &BTreeMap<&str, usize>, from: usize, to: usize, need: &Spanned<String>) {
+    fn report_forward(
+        &self,
+        raw: &[RawStep],
+        index: &BTreeMap<&str, usize>,
+        from: usize,
+        to: usize,
+        need: &Spanned<String>,
+    ) {
         let diagnostic = if from == to {
             Diagnostic::error("cycle", format!("the step `{}` needs itself", need.value))
         } else if let Some(path) = way(raw, index, to, from) {
@@ -213,8 +235,10 @@ impl World<'_> {
             Diagnostic::error("cycle", format!("steps need one another: {}", names.join(" -> ")))
         } else {
             let message = format!("`{}` needs `{}`, which comes further down", raw[from].id.value, need.value);
-            Diagnostic::error("needs-order", message)
-                .help(format!("steps run in the order of the file: move `{}` above `{}`", need.value, raw[from].id.value))
+            Diagnostic::error("needs-order", message).help(format!(
+                "steps run in the order of the file: move `{}` above `{}`",
+                need.value, raw[from].id.value
+            ))
         };
         self.r.report(&need.span, diagnostic);
     }
@@ -239,8 +263,14 @@ impl World<'_> {
                     _ => false,
                 };
                 if !ok {
-                    let diagnostic = Diagnostic::error("wrong-type", "`for_each` must be a list, a table, or one whole expression that gives one");
-                    r.report(&node.span, diagnostic.help("such as `for_each = [\"a\", \"b\"]` or `for_each = \"{{ inputs.names }}\"`"));
+                    let diagnostic = Diagnostic::error(
+                        "wrong-type",
+                        "`for_each` must be a list, a table, or one whole expression that gives one",
+                    );
+                    r.report(
+                        &node.span,
+                        diagnostic.help("such as `for_each = [\"a\", \"b\"]` or `for_each = \"{{ inputs.names }}\"`"),
+                    );
                 }
                 of_step.check_value(r, node, true);
             }
@@ -271,11 +301,13 @@ impl World<'_> {
         match (&step.cluster, action.cluster) {
             (Some(_), Need::None) => {
                 let span = step.key_span("cluster").unwrap_or(&step.span);
-                self.r.report(span, Diagnostic::error("role", format!("`{uses}` needs no cluster: leave `cluster` out")));
+                self.r
+                    .report(span, Diagnostic::error("role", format!("`{uses}` needs no cluster: leave `cluster` out")));
             }
             (Some(cluster), _) if !known().any(|c| c == cluster.value) => {
-                let diagnostic = Diagnostic::error("undefined-cluster", format!("there is no cluster `{}`", cluster.value))
-                    .maybe_help(name_help(&cluster.value, "clusters", known()));
+                let diagnostic =
+                    Diagnostic::error("undefined-cluster", format!("there is no cluster `{}`", cluster.value))
+                        .maybe_help(name_help(&cluster.value, "clusters", known()));
                 self.r.report(&cluster.span, diagnostic);
             }
             (None, Need::Required) => {
@@ -306,14 +338,19 @@ impl World<'_> {
         creators: &BTreeMap<(bool, &str), &str>,
     ) {
         let hosts = plan.hosts();
-        let used = hosts.iter().map(|h| (false, h.as_str(), "on")).chain(plan.cluster.iter().map(|c| (true, c.as_str(), "cluster")));
+        let used = hosts
+            .iter()
+            .map(|h| (false, h.as_str(), "on"))
+            .chain(plan.cluster.iter().map(|c| (true, c.as_str(), "cluster")));
         for (is_cluster, name, key) in used {
             let Some(creator) = creators.get(&(is_cluster, name)) else { continue };
             let Some(index) = steps.iter().position(|s| s.id == *creator) else { continue };
             if !before.contains(&index) {
                 let span = step.key_span(key).unwrap_or(&step.span);
                 let what = if is_cluster { "cluster" } else { "host" };
-                let message = format!("the {what} `{name}` does not exist before the step `{creator}`, for which this one does not wait");
+                let message = format!(
+                    "the {what} `{name}` does not exist before the step `{creator}`, for which this one does not wait"
+                );
                 self.r.report(span, Diagnostic::error("needs-order", message));
             }
         }

@@ -101,7 +101,9 @@ with = { argv = ["echo", "{{ item.value }}"] }
 
 #[test]
 fn a_step_without_needs_waits_for_all_above() {
-    let step = |id: &str, rest: &str| format!("[[step]]\nid = \"{id}\"\nuses = \"core/assert\"\nwith = {{ that = true }}\n{rest}\n");
+    let step = |id: &str, rest: &str| {
+        format!("[[step]]\nid = \"{id}\"\nuses = \"core/assert\"\nwith = {{ that = true }}\n{rest}\n")
+    };
     let runbook = good(&[step("a", ""), step("b", "needs = []"), step("c", "needs = [\"a\"]"), step("d", "")].concat());
     let predecessors: Vec<Vec<usize>> = (0..4).map(|i| runbook.predecessors(i)).collect();
     assert_eq!(predecessors, [vec![], vec![], vec![0], vec![0, 1, 2]]);
@@ -173,7 +175,10 @@ with = { version = "{{ item }}", pw = "{{ inputs.pw }}" }
     // Seen from the folder of the outermost runbook, which is where all paths of hosts begin.
     assert_eq!(inner.host("nas").and_then(|h| h.identity_file.as_deref()), Some("sub/../inv/keys/nas"));
     assert_eq!(inner.host("nas").and_then(|h| h.created_by.clone()), None);
-    assert_eq!(inner.cluster("far").map(|c| c.kubeconfig.clone()), Some(Kubeconfig::File("sub/../inv/kube/far".to_owned())));
+    assert_eq!(
+        inner.cluster("far").map(|c| c.kubeconfig.clone()),
+        Some(Kubeconfig::File("sub/../inv/kube/far".to_owned()))
+    );
     assert_eq!(runbook.with_includes().len(), 2);
     assert!(runbook.host("nas").is_none());
 }
@@ -199,7 +204,11 @@ fn components_are_found_before_the_catalog_is_there() {
 
 #[test]
 fn order_is_checked_through_expressions() {
-    let step = |id: &str, rest: &str| format!("[[step]]\nid = \"{id}\"\nuses = \"core/command\"\non = \"n1\"\nwith = {{ argv = [\"true\"] }}\n{rest}\n");
+    let step = |id: &str, rest: &str| {
+        format!(
+            "[[step]]\nid = \"{id}\"\nuses = \"core/command\"\non = \"n1\"\nwith = {{ argv = [\"true\"] }}\n{rest}\n"
+        )
+    };
     for (steps, want) in [
         (step("a", "") + &step("b", "when = \"steps.a.outputs.exit_code == 0\""), vec![]),
         (step("a", "") + &step("b", "needs = []\nwhen = \"steps.a.outcome == 'changed'\""), vec!["needs-order"]),
@@ -208,7 +217,12 @@ fn order_is_checked_through_expressions() {
         (step("a", "needs = [\"a\"]"), vec!["cycle"]),
         (step("a", "needs = [\"b\"]") + &step("b", "needs = [\"a\"]"), vec!["cycle"]),
         (step("a", "needs = [\"b\"]") + &step("b", "needs = []"), vec!["needs-order"]),
-        (step("a", "") + &step("b", "needs = []") + &step("c", "needs = [\"b\"]\nunless = \"steps.a.outcome == 'changed'\""), vec!["needs-order"]),
+        (
+            step("a", "")
+                + &step("b", "needs = []")
+                + &step("c", "needs = [\"b\"]\nunless = \"steps.a.outcome == 'changed'\""),
+            vec!["needs-order"],
+        ),
     ] {
         assert_eq!(codes(&steps), want, "{steps}");
     }
@@ -216,8 +230,14 @@ fn order_is_checked_through_expressions() {
 
 #[test]
 fn outputs_of_the_same_host_or_of_one() {
-    let a = |on: &str| format!("[[step]]\nid = \"a\"\nuses = \"core/command\"\non = {on}\nwith = {{ argv = [\"true\"] }}\n");
-    let b = |on: &str, when: &str| format!("[[step]]\nid = \"b\"\nuses = \"core/command\"\non = {on}\nwith = {{ argv = [\"true\"] }}\nwhen = '''{when}'''\n");
+    let a = |on: &str| {
+        format!("[[step]]\nid = \"a\"\nuses = \"core/command\"\non = {on}\nwith = {{ argv = [\"true\"] }}\n")
+    };
+    let b = |on: &str, when: &str| {
+        format!(
+            "[[step]]\nid = \"b\"\nuses = \"core/command\"\non = {on}\nwith = {{ argv = [\"true\"] }}\nwhen = '''{when}'''\n"
+        )
+    };
     let own = "steps.a.outputs.stdout == ''";
     for (steps, want) in [
         (a("\"cp\"") + &b("\"n1\"", own), vec![]),
@@ -253,7 +273,9 @@ fn secrets_go_only_where_they_may() {
 
 #[test]
 fn all_mistakes_are_found_at_once() {
-    let got = codes("[[step]]\nid = \"A-b\"\nuses = \"cor/file\"\non = \"n9\"\nwhit = {}\n[[step]]\nid = \"b\"\nuses = \"core/fiel\"\ntimeout = 5\n");
+    let got = codes(
+        "[[step]]\nid = \"A-b\"\nuses = \"cor/file\"\non = \"n9\"\nwhit = {}\n[[step]]\nid = \"b\"\nuses = \"core/fiel\"\ntimeout = 5\n",
+    );
     assert_eq!(got, ["bad-id", "unknown-plugin", "unknown-key", "unknown-action", "wrong-type"]);
 }
 
@@ -266,7 +288,8 @@ fn the_schema_accepts_what_the_parser_accepts() {
         "{HEAD}[[step]]\nid = \"a\"\nuses = \"core/file\"\non = \"cp\"\nwith = {{ path = \"{{{{ vars.home }}}}\", content = \"x\" }}\n"
     );
     let value: toml::Value = toml::from_str(&text).expect("TOML");
-    let errors: Vec<String> = validator.iter_errors(&json!(value)).map(|e| format!("{e} at {}", e.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&json!(value)).map(|e| format!("{e} at {}", e.instance_path())).collect();
     assert_eq!(errors, Vec::<String>::new());
     for wrong in [
         "[[step]]\nid = \"a\"\nuses = \"core/file\"\non = \"cp\"\nwith = { path = \"relative\", contents = \"x\" }\n",

@@ -27,15 +27,23 @@ pub(super) fn check_action(r: &Reading<'_>, step: &Step, uses: &str, action: &Ac
     match input_schema::check(&action.inputs, &node.to_json()) {
         Err(reason) => {
             let message = format!("the plugin declares the inputs of `{uses}` wrongly: {reason}");
-            r.report(&step.span, Diagnostic::error("bad-plugin", message).help("this is a mistake of the plugin, not of the runbook"));
+            r.report(
+                &step.span,
+                Diagnostic::error("bad-plugin", message).help("this is a mistake of the plugin, not of the runbook"),
+            );
         }
         Ok(problems) => {
             for problem in problems {
                 let at = node.at(&problem.path);
                 let key_span = problem.key.as_ref().and_then(|key| at.entry(key)).map(|e| e.key_span.clone());
                 let whole = problem.path.is_empty() && key_span.is_none();
-                let span = if whole { step.key_span("with").unwrap_or(&step.span).clone() } else { key_span.unwrap_or(at.span.clone()) };
-                let diagnostic = Diagnostic::error(problem.code, format!("`{uses}`: {}", problem.message)).maybe_help(problem.help);
+                let span = if whole {
+                    step.key_span("with").unwrap_or(&step.span).clone()
+                } else {
+                    key_span.unwrap_or(at.span.clone())
+                };
+                let diagnostic =
+                    Diagnostic::error(problem.code, format!("`{uses}`: {}", problem.message)).maybe_help(problem.help);
                 r.report(&span, diagnostic);
             }
         }
@@ -60,8 +68,9 @@ pub(super) fn check_include(r: &Reading<'_>, step: &Step, inputs: &[InputDef]) {
     };
     for entry in entries {
         let Some(def) = inputs.iter().find(|i| i.name == entry.key) else {
-            let diagnostic = Diagnostic::error("unknown-input", format!("the included runbook has no input `{}`", entry.key))
-                .maybe_help(name_help(&entry.key, "inputs", inputs.iter().map(|i| i.name.as_str())));
+            let diagnostic =
+                Diagnostic::error("unknown-input", format!("the included runbook has no input `{}`", entry.key))
+                    .maybe_help(name_help(&entry.key, "inputs", inputs.iter().map(|i| i.name.as_str())));
             r.report(&entry.key_span, diagnostic);
             continue;
         };

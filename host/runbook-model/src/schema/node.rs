@@ -177,11 +177,14 @@ pub fn parse(source: &Arc<Source>) -> (Node, Vec<Diagnostic>) {
 fn syntax_help(message: &str, text: &str, offset: usize) -> Option<String> {
     let rest = text.get(offset..).unwrap_or_default();
     if message.contains("must be quoted") {
-        let word: String = rest.chars().take_while(|c| !c.is_whitespace() && *c != ',' && *c != ']' && *c != '}').collect();
+        let word: String =
+            rest.chars().take_while(|c| !c.is_whitespace() && *c != ',' && *c != ']' && *c != '}').collect();
         return Some(if word.is_empty() { "there is no value".to_owned() } else { format!("write \"{word}\"") });
     }
     if message == "duplicate key" {
-        return Some("each key may stand once in its table; a further step begins with its own `[[step]]` line".to_owned());
+        return Some(
+            "each key may stand once in its table; a further step begins with its own `[[step]]` line".to_owned(),
+        );
     }
     None
 }
@@ -208,7 +211,8 @@ impl TreeReader<'_> {
 
     fn value(&mut self, value: &TomlSpanned<DeValue<'_>>, key: &Range<usize>) -> Node {
         let span = value.span();
-        let scalar_is_broken = || self.broken.iter().any(|b| b.start >= key.start && b.start <= span.end && b.start >= span.start);
+        let scalar_is_broken =
+            || self.broken.iter().any(|b| b.start >= key.start && b.start <= span.end && b.start >= span.start);
         let data = match value.get_ref() {
             DeValue::Table(table) => Data::Table(self.table(table)),
             DeValue::Array(nodes) => Data::List(nodes.iter().map(|n| self.value(n, &n.span())).collect()),
@@ -229,7 +233,8 @@ impl TreeReader<'_> {
     }
 
     fn bad_number(&mut self, span: &Range<usize>) -> Data {
-        let diagnostic = Diagnostic::error("wrong-type", "this number cannot be used here: it is not finite or too large");
+        let diagnostic =
+            Diagnostic::error("wrong-type", "this number cannot be used here: it is not finite or too large");
         self.out.push(diagnostic.at(self.source, span.clone()));
         Data::Broken
     }

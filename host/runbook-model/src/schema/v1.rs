@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::diagnostic::Diagnostic;
 use crate::plan::{
-    Become, BecomeMethod, Cluster as PlanCluster, Host as PlanHost, InputDef, InputFrom, InputType, Kubeconfig, OnFailure, Targets,
-    Transport,
+    Become, BecomeMethod, Cluster as PlanCluster, Host as PlanHost, InputDef, InputFrom, InputType, Kubeconfig,
+    OnFailure, Targets, Transport,
 };
 use crate::schema::node::{Data, Entry, Node, table_to_json};
 use crate::schema::read::{Fields, Reading, Spanned};
@@ -163,7 +163,9 @@ pub fn read_inventory(r: &Reading<'_>, root: &Node) -> (Vec<Host>, Vec<Cluster>)
 }
 
 fn read_targets(r: &Reading<'_>, f: &Fields<'_, '_>) -> Targets {
-    let Some(t) = f.node("targets").and_then(|n| r.fields(n, "targets", "`targets`")) else { return Targets::default() };
+    let Some(t) = f.node("targets").and_then(|n| r.fields(n, "targets", "`targets`")) else {
+        return Targets::default();
+    };
     let targets = Targets { rto_ms: t.duration("rto") };
     t.finish();
     targets
@@ -182,7 +184,10 @@ pub fn read_plugins(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<(Spanned<String>
             && entry.key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
         if !name_ok {
             let message = format!("`{}` cannot be the name of a plugin", entry.key);
-            r.report(&entry.key_span, Diagnostic::error("bad-id", message).help("lower-case letters, digits, `-` and `_`"));
+            r.report(
+                &entry.key_span,
+                Diagnostic::error("bad-id", message).help("lower-case letters, digits, `-` and `_`"),
+            );
             continue;
         }
         match entry.value.as_str() {
@@ -233,11 +238,16 @@ fn read_input(r: &Reading<'_>, entry: &Entry) -> Option<Input> {
     if kind == InputType::Secret {
         if let Some(node) = default {
             let diagnostic = Diagnostic::error("secret-in-file", format!("the secret `{}` has a default", entry.key))
-                .help("a secret never stands in a file: use `from = { env = \"NAME\" }`, or file, age, command, prompt");
+                .help(
+                    "a secret never stands in a file: use `from = { env = \"NAME\" }`, or file, age, command, prompt",
+                );
             r.report(&node.span, diagnostic);
         }
         if let Some(node) = choices {
-            r.report(&node.span, Diagnostic::error("bad-value", format!("the secret `{}` cannot have choices", entry.key)));
+            r.report(
+                &node.span,
+                Diagnostic::error("bad-value", format!("the secret `{}` cannot have choices", entry.key)),
+            );
         }
     }
     let mut def = InputDef { name: entry.key.clone(), kind, default: None, description, from, choices: Vec::new() };
@@ -318,14 +328,23 @@ fn read_host(r: &Reading<'_>, entry: &Entry) -> Option<Host> {
     let has_address = f.node("address").is_some();
     if has_address && let Some(e) = f.entry("addresses") {
         let diagnostic = Diagnostic::error("conflict", "`address` and `addresses` cannot both be given");
-        r.report(&e.key_span, diagnostic.help("put all of them into `addresses`, in the order in which they are tried"));
+        r.report(
+            &e.key_span,
+            diagnostic.help("put all of them into `addresses`, in the order in which they are tried"),
+        );
     }
     let given: Vec<Spanned<String>> = one.into_iter().chain(several.into_iter().flatten()).collect();
     for text in given.iter().filter(|t| t.value.trim().is_empty()) {
         r.report(&text.span, Diagnostic::error("empty", "the address is empty"));
     }
-    if transport == Transport::Ssh && !has_address && f.node("addresses").is_none_or(|n| matches!(&n.data, Data::List(l) if l.is_empty())) {
-        f.missing("address", "say where it is reached: `address = \"192.168.1.10\"`; this machine itself is `transport = \"local\"`");
+    if transport == Transport::Ssh
+        && !has_address
+        && f.node("addresses").is_none_or(|n| matches!(&n.data, Data::List(l) if l.is_empty()))
+    {
+        f.missing(
+            "address",
+            "say where it is reached: `address = \"192.168.1.10\"`; this machine itself is `transport = \"local\"`",
+        );
     }
     let addresses = given.into_iter().filter_map(|t| template(Some(t))).collect();
     if transport != Transport::Ssh {
@@ -415,8 +434,11 @@ fn read_become(r: &Reading<'_>, node: &Node, templates: &mut Vec<Spanned<String>
     f.finish();
     if let Some(text) = &password {
         if !text.value.contains("{{") {
-            let diagnostic = Diagnostic::warning("secret-in-file", "the password stands in the file, readable by whoever can read it")
-                .help("declare an input of type \"secret\" and write `password = \"{{ inputs.NAME }}\"`");
+            let diagnostic = Diagnostic::warning(
+                "secret-in-file",
+                "the password stands in the file, readable by whoever can read it",
+            )
+            .help("declare an input of type \"secret\" and write `password = \"{{ inputs.NAME }}\"`");
             r.report(&text.span, diagnostic);
         }
         templates.push(text.clone());
@@ -440,8 +462,13 @@ fn read_cluster(r: &Reading<'_>, entry: &Entry) -> Option<Cluster> {
         }
         Data::Table(_) => {
             let k = r.fields(node, "kubeconfig", "`kubeconfig`")?;
-            hosts = k.required("host", "the host that runs the command").and_then(|n| r.text_or_texts("host", n)).unwrap_or_default();
-            let command = k.required("command", "program and arguments that print the kubeconfig").and_then(|n| r.texts("command", n));
+            hosts = k
+                .required("host", "the host that runs the command")
+                .and_then(|n| r.text_or_texts("host", n))
+                .unwrap_or_default();
+            let command = k
+                .required("command", "program and arguments that print the kubeconfig")
+                .and_then(|n| r.texts("command", n));
             if command.as_ref().is_some_and(Vec::is_empty) {
                 r.report(&node.span, Diagnostic::error("empty", "`command` names no program"));
             }

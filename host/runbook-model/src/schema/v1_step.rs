@@ -122,7 +122,12 @@ impl Step {
             why: f.text("why").map(|t| t.value),
             manual: f.text("manual").map(|t| t.value),
             allow: f.node("allow").map(|n| read_allow(r, n)).unwrap_or_default(),
-            keys: node.as_table().unwrap_or_default().iter().map(|e| Spanned::new(e.key.clone(), e.key_span.clone())).collect(),
+            keys: node
+                .as_table()
+                .unwrap_or_default()
+                .iter()
+                .map(|e| Spanned::new(e.key.clone(), e.key_span.clone()))
+                .collect(),
         };
         f.finish();
         if id.is_some() {
@@ -142,12 +147,19 @@ fn read_uses(r: &Reading<'_>, f: &Fields<'_, '_>) -> Option<UsesText> {
     let include = f.entry("include");
     let block = f.entry("do");
     if let Some(entry) = block {
-        r.report(&entry.key_span, Diagnostic::error("unsupported", format!("a block of steps (`do`) {LATER}")).help("write the steps one after the other"));
+        r.report(
+            &entry.key_span,
+            Diagnostic::error("unsupported", format!("a block of steps (`do`) {LATER}"))
+                .help("write the steps one after the other"),
+        );
         return None;
     }
     match (uses, include) {
         (Some(_), Some(include)) => {
-            r.report(&include.key_span, Diagnostic::error("conflict", "a step has either `uses` or `include`, not both"));
+            r.report(
+                &include.key_span,
+                Diagnostic::error("conflict", "a step has either `uses` or `include`, not both"),
+            );
             None
         }
         (None, None) => {
@@ -187,7 +199,10 @@ fn read_on_failure(r: &Reading<'_>, f: &Fields<'_, '_>) -> StepOnFailure {
     match f.pick("on_failure", &text, &words) {
         Some(FailureWord::Known(known)) => return known,
         Some(FailureWord::Hold) => {
-            r.report(&text.span, Diagnostic::error("unsupported", format!("`on_failure = \"hold\"` belongs to blocks and {LATER}")));
+            r.report(
+                &text.span,
+                Diagnostic::error("unsupported", format!("`on_failure = \"hold\"` belongs to blocks and {LATER}")),
+            );
         }
         Some(FailureWord::RunOnly) => {
             let message = format!("`on_failure = \"{}\"` is said once, at the top of the runbook", text.value);
@@ -201,7 +216,9 @@ fn read_on_failure(r: &Reading<'_>, f: &Fields<'_, '_>) -> StepOnFailure {
 
 fn read_retry(r: &Reading<'_>, node: &Node) -> Option<Retry> {
     let f = r.fields(node, "retry", "`retry`")?;
-    let attempts = f.required("attempts", "how often it is tried in all, such as `attempts = 3`").and_then(|_| f.integer("attempts", 1..=1000));
+    let attempts = f
+        .required("attempts", "how often it is tried in all, such as `attempts = 3`")
+        .and_then(|_| f.integer("attempts", 1..=1000));
     let backoff_ms = if f.node("backoff").is_some() { f.duration("backoff") } else { Some(5000) };
     f.finish();
     Some(Retry { attempts: u32::try_from(attempts?).ok()?, backoff_ms: backoff_ms? })
@@ -266,7 +283,8 @@ pub const POWERS: [&str; 18] = [
 fn read_permit(r: &Reading<'_>, node: &Node) -> Option<Permit> {
     let f = r.fields(node, "allow", "an entry of `allow`")?;
     let words: Vec<(&'static str, Power)> = POWERS.iter().filter_map(|w| power_from_word(w).map(|p| (*w, p))).collect();
-    let call = f.required_text("call", "which call, such as \"ssh.change\"").and_then(|text| f.pick("call", &text, &words));
+    let call =
+        f.required_text("call", "which call, such as \"ssh.change\"").and_then(|text| f.pick("call", &text, &words));
     let literal = |key: &str, text: &Spanned<String>| {
         if text.value.contains("{{") {
             let diagnostic = Diagnostic::error("bad-value", format!("`{key}` of `allow` cannot hold an expression"))

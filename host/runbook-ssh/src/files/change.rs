@@ -50,8 +50,9 @@ differs() { fail conflict "it is not any more what it was when it was looked at"
 # Puts $1 in the place of $n.
 place() {
 e=$(mv -f -T "$1" "$n" 2>&1) && return
+# Some tools know no -T, some take a link to a directory for the directory.
 case $e in
-*nvalid\ option* | *nrecognized\ option*)
+*nvalid\ option* | *nrecognized\ option* | *is\ a\ directory*)
 if [ -d "$n" ]; then [ -L "$n" ] && rm -f "$n" || fail conflict "a directory is there now"; fi
 e=$(mv -f "$1" "$n" 2>&1) && return ;;
 esac
@@ -88,7 +89,7 @@ umask 077
 if [ "$way" = text ]; then e=$( { set -C; printf '%s' "$text" >"$t"; } 2>&1 )
 else e=$( { set -C; cat >"$t"; } 2>&1 ); fi || {
 # The shell's own printf does not say why; a tool does.
-[ "$way" != text ] || ! [ -f "$t" ] || e=$(head -c 65536 /dev/zero 2>&1 >>"$t") || :
+[ "$way" != text ] || ! [ -f "$t" ] || { e=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) && e=; } || :
 fail failed "${e:-it could not be written}"
 }
 sha <"$t" || fail failed "no tool there makes a SHA-256"

@@ -30,7 +30,7 @@ printf '%s\0' "$N"
 near "$1" || fail failed "no permission to enter $1"
 if [ -z "$2" ]; then P=/; else P=${R%/}$REST/$2; fi
 jailed "$P" "$3" || fail denied "it lies outside of what is granted"
-t= RB_H= c=
+t= RB_H= keep=
 if s=$(st "$P"); then
 case $s in
 a*) t=$(readlink "$P" && echo x) || fail failed "the link cannot be read"; t=${t%?x} ;;
@@ -38,7 +38,7 @@ a*) t=$(readlink "$P" && echo x) || fail failed "the link cannot be read"; t=${t
 [ -r "$P" ] || fail failed "Permission denied"
 sha <"$P" || fail failed "no tool there makes a SHA-256"
 n=${s#*/}; n=${n%%/*}
-if [ "$RB_H" != "$4" ] && [ "$n" -le "$5" ]; then c=1; fi
+if [ "$RB_H" != "$4" ] && [ "$n" -le "$5" ]; then keep=1; fi
 fi ;;
 esac
 else
@@ -50,8 +50,8 @@ fi
 printf 'K\0%s\0%s\0%s\0' "$s" "$t" "$RB_H"
 number passwd "$6"
 number group "$7"
-printf '%s\0' "$c"
-if [ -n "$c" ]; then exec cat <"$P"; fi
+printf '%s\0' "$keep"
+if [ -n "$keep" ]; then exec cat <"$P"; fi
 "#
 );
 
