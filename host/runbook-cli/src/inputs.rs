@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::{Command, Stdio};
 
-use runbook_model::paths;
+use runbook_model::prepare;
 use runbook_model::plan::{InputDef, InputFrom, InputType, Runbook};
 
 /// What stands at the places of the inputs' `from`, or why it cannot be read; what is not there is left out.
@@ -26,7 +26,7 @@ fn value(input: &InputDef, from: &InputFrom, folder: &str, home: &str) -> Option
     match from {
         InputFrom::Env(name) => std::env::var(name).ok().map(Ok),
         InputFrom::File(path) => {
-            let path = paths::absolute(path, folder, home);
+            let path = prepare::absolute(path, folder, home);
             match std::fs::read_to_string(&path) {
                 Ok(text) => Some(Ok(chomp(text))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && input.default.is_some() => None,
@@ -36,9 +36,9 @@ fn value(input: &InputDef, from: &InputFrom, folder: &str, home: &str) -> Option
         InputFrom::Age { file, identity } => {
             let mut argv = vec!["age".to_owned(), "--decrypt".to_owned()];
             if let Some(identity) = identity {
-                argv.extend(["--identity".to_owned(), paths::absolute(identity, folder, home)]);
+                argv.extend(["--identity".to_owned(), prepare::absolute(identity, folder, home)]);
             }
-            argv.push(paths::absolute(file, folder, home));
+            argv.push(prepare::absolute(file, folder, home));
             Some(output(&argv, folder))
         }
         InputFrom::Command(argv) => Some(output(argv, folder)),

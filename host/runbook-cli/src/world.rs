@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource, Origin};
 use runbook_model::call::{Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target};
-use runbook_model::paths;
+use runbook_model::prepare;
 use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
@@ -84,7 +84,7 @@ struct Machines {
 
 impl Machines {
     fn endpoint(&self, host: &Host) -> Endpoint {
-        let path = |path: &String| PathBuf::from(paths::absolute(path, &self.inventory.folder, &self.inventory.home));
+        let path = |path: &String| PathBuf::from(prepare::absolute(path, &self.inventory.folder, &self.inventory.home));
         let jump = host.jump.as_ref().and_then(|name| self.inventory.hosts.get(name));
         Endpoint {
             name: host.name.clone(),
@@ -141,7 +141,7 @@ impl KubeconfigSource for Kubeconfigs {
         let known = known.ok_or_else(|| CallError::Invalid(format!("there is no cluster {cluster}")))?;
         let (kubeconfig, origin) = match &known.kubeconfig {
             Kubeconfig::File(path) => {
-                let path = PathBuf::from(paths::absolute(path, &self.inventory.folder, &self.inventory.home));
+                let path = PathBuf::from(prepare::absolute(path, &self.inventory.folder, &self.inventory.home));
                 let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
                     CallError::Invalid(format!(
                         "the kubeconfig of {cluster} cannot be read: {}: {error}",

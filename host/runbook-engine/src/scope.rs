@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use runbook_model::event::{Instance, StepOutcome};
 use runbook_model::expr::{self, ExprError, HostView, InstanceView, Items, RunView, Scope};
+use runbook_model::input_schema;
 use runbook_model::manifest::Action;
-use runbook_model::paths;
 use runbook_model::plan::{Confirm, Runbook, Step};
+use runbook_model::prepare;
 use runbook_model::resolve;
 use serde_json::{Map, Value};
 
@@ -172,7 +173,15 @@ impl<'a> Level<'a> {
         if value.is_null() {
             value = Value::Object(Map::new());
         }
-        paths::resolve_paths(&action.inputs, &mut value, &options.folder, &options.home);
+        // What has no template in it was checked before the run.
+        if value != step.with {
+            let problems = input_schema::check(&action.inputs, &value).map_err(Trouble::Wrong)?;
+            if let Some(problem) = problems.first() {
+                return Err(Trouble::Wrong(format!("with{}: {}", problem.path, problem.message)));
+            }
+        }
+        prepare::fill_defaults(&action.inputs, &mut value);
+        prepare::resolve_paths(&action.inputs, &mut value, &options.folder, &options.home);
         Ok((value, rendered.computed))
     }
 

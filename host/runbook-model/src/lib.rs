@@ -16,7 +16,7 @@ pub mod journal;
 pub mod manifest;
 pub mod overlay;
 pub mod parse;
-pub mod paths;
+pub mod prepare;
 pub mod plan;
 pub mod redact;
 pub mod resolve;

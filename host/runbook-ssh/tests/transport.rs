@@ -262,7 +262,7 @@ async fn a_lost_connection_ends_without_an_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_without_commands_is_refused() {
+async fn a_forced_command_runs_instead() {
     let lab = Lab::new();
     let server = lab.server_with("PermitTTY no\nForceCommand echo forced; exit 4");
     let transport = up(&lab.endpoint(&server), &lab.options()).await;

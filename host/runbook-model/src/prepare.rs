@@ -1,6 +1,21 @@
-//! Paths on the controller: relative to the runbook, made absolute before a plugin sees them.
+//! A step's inputs on their way to the plugin: defaults put in, paths on the controller made absolute.
 
 use serde_json::Value;
+
+/// Puts in the defaults that the schema states, so that plugin, grants and journal see the same inputs.
+pub fn fill_defaults(schema: &Value, inputs: &mut Value) {
+    let (Some(properties), Some(inputs)) = (schema.get("properties").and_then(Value::as_object), inputs.as_object_mut())
+    else {
+        return;
+    };
+    for (name, property) in properties {
+        if let Some(default) = property.get("default")
+            && !inputs.contains_key(name)
+        {
+            inputs.insert(name.clone(), default.clone());
+        }
+    }
+}
 
 /// Makes paths on the controller absolute: in every string whose schema has the format `controller-path`, `~/` is the user's
 /// home and anything relative lies below the runbook's folder.
@@ -60,6 +75,14 @@ pub fn absolute(path: &str, folder: &str, home: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn defaults_are_put_in_where_nothing_was_said() {
+        let schema = json!({"properties": {"a": {"default": 1}, "b": {"default": 2}, "c": {}}});
+        let mut inputs = json!({"b": 3});
+        fill_defaults(&schema, &mut inputs);
+        assert_eq!(inputs, json!({"a": 1, "b": 3}));
+    }
 
     #[test]
     fn paths_are_found_wherever_the_schema_says() {
