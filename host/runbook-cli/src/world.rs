@@ -1,22 +1,25 @@
 //! The world behind the broker: machines over SSH and here, clusters over their API servers.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
-use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource, Origin};
+use runbook_kube::{ClusterAccess, Dial, KubeBackend, KubeconfigSource, Origin, Stream};
 use runbook_model::call::{Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target};
 use runbook_model::prepare;
 use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
+use runbook_ssh::client::RusshTransport;
 use runbook_ssh::connect::{ConnectOptions, Endpoint, connect};
 use runbook_ssh::local::LocalTransport;
 use runbook_ssh::machine::Connector;
 use runbook_ssh::transport::Transport;
+use tokio::sync::OnceCell;
 
 /// Machines and clusters of one run.
 pub(crate) struct World {
@@ -42,8 +45,8 @@ impl World {
         let inventory = Arc::new(inventory);
         let here: Arc<dyn Transport> = Arc::new(LocalTransport::new(None));
         let connector = Arc::new(Machines { inventory: Arc::clone(&inventory), ssh });
-        let machines = Arc::new(SshBackend::new(connector, here));
-        let kubeconfigs = Kubeconfigs { inventory, machines: Arc::clone(&machines) };
+        let machines = Arc::new(SshBackend::new(Arc::clone(&connector) as _, here));
+        let kubeconfigs = Kubeconfigs { inventory, connector, machines: Arc::clone(&machines) };
         Self { machines, clusters: KubeBackend::new(Box::new(kubeconfigs)) }
     }
 
@@ -131,6 +134,7 @@ impl Connector for Machines {
 /// Kubeconfigs from files, and from commands on hosts.
 struct Kubeconfigs {
     inventory: Arc<Inventory>,
+    connector: Arc<Machines>,
     machines: Arc<SshBackend>,
 }
 
@@ -160,12 +164,39 @@ impl KubeconfigSource for Kubeconfigs {
             context: known.context.clone(),
             server: known.server.clone(),
             uid: known.uid.clone(),
-            via: None,
+            via: known.via.clone().and_then(|host| self.via(host)),
         })
     }
 }
 
+/// The way to an API server through a host.
+struct Through {
+    host: String,
+    connector: Arc<Machines>,
+    /// Opened at the first use; the streams live on it.
+    transport: OnceCell<RusshTransport>,
+}
+
+#[async_trait]
+impl Dial for Through {
+    async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
+        let open = || async {
+            let inventory = &self.connector.inventory;
+            let known = inventory.hosts.get(&self.host).ok_or_else(|| io::Error::other(format!("there is no host {}", self.host)))?;
+            connect(&self.connector.endpoint(known), &self.connector.ssh).await.map_err(io::Error::other)
+        };
+        let transport = self.transport.get_or_try_init(open).await?;
+        Ok(Box::new(transport.dial(host, port).await?))
+    }
+}
+
 impl Kubeconfigs {
+    /// None for this machine itself: then the way is direct.
+    fn via(&self, host: String) -> Option<Arc<dyn Dial>> {
+        let local = self.inventory.hosts.get(&host).is_some_and(|known| known.transport == HostTransport::Local);
+        (!local).then(|| Arc::new(Through { host, connector: Arc::clone(&self.connector), transport: OnceCell::new() }) as _)
+    }
+
     /// The first host that answers.
     async fn from_hosts(
         &self,

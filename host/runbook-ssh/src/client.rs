@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use runbook_model::call::CallError;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, Disconnect};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelStream, Disconnect};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -216,6 +216,19 @@ impl RusshTransport {
     /// For messages: name, login name, address and port.
     pub fn label(&self) -> &str {
         &self.link.label
+    }
+
+    /// Opens a TCP connection from the machine to somewhere; the name is resolved there. It lives as long as this transport.
+    ///
+    /// # Errors
+    ///
+    /// The machine does not get through, or its sshd forbids forwarding.
+    pub async fn dial(&self, host: &str, port: u16) -> std::io::Result<ChannelStream<Msg>> {
+        let opened = self.link.handle.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0).await;
+        let channel = opened.map_err(|error| {
+            std::io::Error::other(format!("{}: no connection to {host}:{port} from there: {error}", self.link.label))
+        })?;
+        Ok(channel.into_stream())
     }
 }
 

@@ -390,7 +390,7 @@ impl Script {
             Session::Setsid(path) => quote(&mut self.0, path.as_bytes()),
             Session::Perl(path) => {
                 quote(&mut self.0, path.as_bytes());
-                self.add(" -e 'use POSIX (); POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' --");
+                self.add(" -e 'use POSIX (); POSIX::setsid(); exec { $ARGV[0] } @ARGV or print STDERR \"$ARGV[0]: $!\\n\"; exit 127' --");
             }
             Session::None => {}
         }

@@ -7,9 +7,9 @@ mod change;
 mod look;
 mod prior;
 
-use runbook_model::call::{CallError, FileKind, Stat};
+use runbook_model::call::{CallError, FileKind, Stat, Target};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, Who};
 
 pub(crate) use change::act;
 pub(crate) use look::look;
@@ -107,7 +107,7 @@ impl Answer {
             "K" => Ok(answer),
             "X" => {
                 let (kind, words) = (answer.text(machine)?, answer.text(machine)?);
-                let text = format!("{path} on {}: {}", machine.name, explain(&words));
+                let text = format!("{path} on {}: {}", machine.name, explain(machine, &words));
                 Err(match kind.as_str() {
                     "denied" => CallError::Denied(text),
                     "notfound" => CallError::NotFound(text),
@@ -142,19 +142,25 @@ fn garbled(machine: &Machine) -> CallError {
 }
 
 /// What a tool said, with what it means in front where that is known.
-fn explain(words: &str) -> String {
+fn explain(machine: &Machine, words: &str) -> String {
     let words = words.trim();
-    let meaning = [
+    let meanings = [
         ("No space left on device", "the disk is full"),
         ("Disk quota exceeded", "the disk quota is used up"),
         ("Read-only file system", "the file system is read-only"),
-        ("Permission denied", "no permission; does hosts.NAME.become have to be set?"),
-        ("Operation not permitted", "not permitted; does hosts.NAME.become have to be set?"),
+        ("Permission denied", "no permission"),
+        ("Operation not permitted", "no permission"),
     ];
-    match meaning.iter().find(|(said, _)| words.contains(said)) {
-        Some((_, meaning)) => format!("{meaning} ({words})"),
-        None => words.to_owned(),
-    }
+    let Some((_, meaning)) = meanings.iter().find(|(said, _)| words.contains(said)) else {
+        return words.to_owned();
+    };
+    let hint = match (&machine.target, machine.privileged()) {
+        (Target::Machine(name), Who::Login) if *meaning == "no permission" => {
+            format!("; if root has it, set hosts.{name}.become = \"sudo\"")
+        }
+        _ => String::new(),
+    };
+    format!("{meaning} ({words}){hint}")
 }
 
 /// A stat of the script `st`, with the numbers of owner and group.

@@ -21,6 +21,8 @@ use crate::transport::Transport;
 const FEEDS: usize = 2;
 /// Bytes of a piece that is streamed.
 const PIECE: usize = 64 << 10;
+/// Bytes: a stream that is larger has a connection of its own, so that its reader's pace is nobody else's.
+const BULK: u64 = 16 << 20;
 
 /// Connects to machines of the inventory.
 #[async_trait]
@@ -31,6 +33,15 @@ pub trait Connector: Send + Sync {
     ///
     /// `unreachable` where nobody answered, `denied` where login was refused, `timed_out` at the deadline.
     async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError>;
+
+    /// Opens a new connection for one stream of any size, whose reader may be slow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connector::connect`], which it is unless there is a better one.
+    async fn connect_bulk(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
+        self.connect(machine, deadline).await
+    }
 
     /// How commands that need root get it there.
     fn become_of(&self, machine: &str) -> Become;
@@ -303,19 +314,33 @@ impl Machine {
         self.only(start(shell, job, None, permits).await)
     }
 
-    /// Runs one item on a shell of its own; its standard output goes to `sink`.
+    /// Runs one item on a shell of its own; its standard output, of about `size` bytes, goes to `sink`.
     pub(crate) async fn run_out(
         &self,
         who: Who,
         item: Item,
         sink: mpsc::Sender<Vec<u8>>,
+        size: u64,
         ctx: &CallContext,
     ) -> Result<Frame, CallError> {
         let connection = self.connection(ctx).await?;
         let slot = self.wait(connection.streams.clone().acquire_owned(), ctx, "other transfers").await?;
-        let shell = self.open(&connection, who, ctx).await?;
-        let job = job(vec![item], ctx, None, Some(sink), &[]);
-        self.only(start(shell, job, None, vec![slot.map_err(|_| self.lost())?]).await)
+        let slot = slot.map_err(|_| self.lost())?;
+        let mut opener = self.opener(&connection, who, ctx)?;
+        let mut own = None;
+        if let Road::Connector(connector) = &self.road
+            && size > BULK
+        {
+            let connecting = connector.connect_bulk(&self.name, ctx.deadline);
+            opener.transport = self.wait(connecting, ctx, "a connection").await??;
+            own = Some(opener.transport.clone());
+        }
+        let shell = self.wait(opener.open(ctx.deadline), ctx, "a shell").await??;
+        let frames = start(shell, job(vec![item], ctx, None, Some(sink), &[]), None, vec![slot]).await;
+        if let Some(own) = own {
+            own.close().await;
+        }
+        self.only(frames)
     }
 
     fn only(&self, frames: Result<Vec<Frame>, Halt>) -> Result<Frame, CallError> {

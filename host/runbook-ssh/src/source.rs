@@ -25,7 +25,7 @@ pub(crate) fn feed(machine: Arc<Machine>, source: SourceRef, ctx: CallContext) -
         let what = format!("reading {}", source.path);
         let (sink, pieces) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
         let item = Item::script(what.clone(), READ, vec![source.path.clone().into_bytes()]);
-        let reading = machine.run_out(machine.privileged(), item, sink, &ctx);
+        let reading = machine.run_out(machine.privileged(), item, sink, source.size, &ctx);
         let (to, progress, copying, total) =
             (send.clone(), ctx.progress.clone(), format!("copying {}", source.path), source.size);
         // It owns the pieces, so that reading stops when nobody takes them.

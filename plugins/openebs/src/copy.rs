@@ -6,7 +6,7 @@ use runbook_sdk::{Condition, Propagation};
 
 use crate::claim::Claim;
 use crate::input::Input;
-use crate::json::{annotation, items, leaving, text};
+use crate::json::{annotation, items, leaving, name, text};
 use crate::marks;
 use crate::node::Place;
 
@@ -75,7 +75,8 @@ pub(crate) fn run(cluster: &Cluster, task: &Task<'_>) -> Result<Option<Copied>> 
     run::doing(&format!("{job} copies and compares"));
     let ended = cluster.wait(&job, &Condition::Status("Complete".into(), "True".into()), task.input.timeout);
     // The pod knows better than the Job why it failed.
-    let said = said(cluster, namespace, &job.name)?;
+    let live: Option<Value> = cluster.get(&job)?;
+    let said = live.map(|live| said(cluster, &live)).transpose()?.flatten();
     match (ended, said) {
         (Ok(()), Some(said)) | (Err(_), Some(said @ Said { error: Some(_), .. })) => judge(task, &said).map(Some),
         (Err(error), _) => Err(error.context("copying the data")),
@@ -162,16 +163,23 @@ fn manifest(task: &Task<'_>) -> Value {
     job
 }
 
-fn pods(cluster: &Cluster, namespace: &str, job: &str) -> Result<Vec<Value>> {
-    cluster.list(&Selector::new("Pod").namespace(namespace).labels(format!("job-name={job}")))
+/// The pods of a Job: of this one, not of an earlier one of its name that are still ending.
+fn pods(cluster: &Cluster, job: &Value) -> Result<Vec<Value>> {
+    let named = format!("job-name={}", name(job));
+    let pods: Vec<Value> =
+        cluster.list(&Selector::new("Pod").namespace(text(job, "/metadata/namespace")).labels(named))?;
+    let uid = &job["metadata"]["uid"];
+    Ok(pods
+        .into_iter()
+        .filter(|pod| items(pod, "/metadata/ownerReferences").iter().any(|o| o["uid"] == *uid))
+        .collect())
 }
 
 fn started(cluster: &Cluster, task: &Task<'_>, job: &ObjectRef) -> Result<()> {
     let started =
         wait_until(&format!("the pod of {job} to start"), STARTS.min(task.input.timeout), Period::seconds(2), || {
             let Some(live) = cluster.get::<Value>(job)? else { fail!("{job} is gone: somebody deleted it") };
-            let pods = pods(cluster, &task.input.namespace, &job.name)?;
-            Ok(match pods.first() {
+            Ok(match pods(cluster, &live)?.first() {
                 Some(pod) => standing(pod),
                 None if has_failed(&live) => Probe::Ready(()),
                 None => Probe::NotYet(format!("it has no pod yet{}", why(&live))),
@@ -208,9 +216,8 @@ fn why(object: &Value) -> String {
     if texts.is_empty() { String::new() } else { format!(" ({})", texts.join("; ")) }
 }
 
-fn said(cluster: &Cluster, namespace: &str, job: &str) -> Result<Option<Said>> {
-    let pods = pods(cluster, namespace, job)?;
-    Ok(pods.iter().find_map(|pod| {
+fn said(cluster: &Cluster, job: &Value) -> Result<Option<Said>> {
+    Ok(pods(cluster, job)?.iter().find_map(|pod| {
         let ended = items(pod, "/status/containerStatuses").first()?;
         serde_json::from_str(text(ended, "/state/terminated/message")).ok()
     }))

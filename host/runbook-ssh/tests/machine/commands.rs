@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use runbook_engine::backend::Backend as _;
 use runbook_model::bytes::Bytes;
-use runbook_model::call::{Act, Answer, CallError, Command, Exit, Input, Look, Prior, SshAct, SshLook, Target, Text, TextPart, Undo};
+use runbook_model::call::{
+    Act, Answer, CallError, Command, Exit, Input, Look, Prior, SshAct, SshLook, Target, Text, TextPart, Undo,
+};
 
 use crate::world::{FLAVOURS, Flavour, World, argv, node, running, sh};
 
@@ -96,7 +98,8 @@ async fn pipelines_fail_when_any_part_fails() {
         let first = Command { stdin: Input::Text(Text::plain("b\na\n")), ..argv(&["cat"]) };
         let output = world.change(vec![first, argv(&["sort"]), argv(&["tr", "a-z", "A-Z"])]).await.unwrap();
         assert_eq!((output.exit, output.stdout.0), (Exit::Code(0), b"A\nB\n".to_vec()), "{flavour:?}");
-        let output = world.change(vec![sh("echo x; exit 4"), sh("echo oops >&2; cat; exit 5"), argv(&["cat"])]).await.unwrap();
+        let output =
+            world.change(vec![sh("echo x; exit 4"), sh("echo oops >&2; cat; exit 5"), argv(&["cat"])]).await.unwrap();
         assert_eq!(output.exit, Exit::Code(5));
         assert_eq!((output.stdout.0, output.stderr.0), (b"x\n".to_vec(), b"oops\n".to_vec()));
     }
@@ -113,7 +116,10 @@ async fn bad_commands_are_refused_before_anything_runs() {
         (argv(&["echo", &token]), "denied: "),
         (Command { env: vec![("A=B".into(), Text::default())], ..argv(&["true"]) }, "no name for an environment"),
         (Command { files: vec![("../x".into(), Text::default())], ..argv(&["true"]) }, "no name for a temporary"),
-        (Command { env: vec![("A".into(), Text(vec![TextPart::Secret("nope".into())]))], ..argv(&["true"]) }, "`nope` has no"),
+        (
+            Command { env: vec![("A".into(), Text(vec![TextPart::Secret("nope".into())]))], ..argv(&["true"]) },
+            "`nope` has no",
+        ),
         (Command { cwd: Some("/nowhere".into()), ..argv(&["true"]) }, "working directory"),
         (Command { env: vec![("A".into(), Text::plain("a\0"))], ..argv(&["true"]) }, "NUL byte in env"),
     ];
@@ -137,7 +143,11 @@ async fn a_plan_changes_nothing() {
 async fn done_when_is_looked_at() {
     let world = World::new(Flavour::Dash);
     let act = |command| {
-        Act::Ssh(SshAct::Run { pipeline: vec![argv(&["true"])], done_when: Some(Box::new(command)), undo: Undo::Harmless })
+        Act::Ssh(SshAct::Run {
+            pipeline: vec![argv(&["true"])],
+            done_when: Some(Box::new(command)),
+            undo: Undo::Harmless,
+        })
     };
     let prior = async |command| world.backend.prior(&node(), &act(command), &world.ctx).await.unwrap();
     assert_eq!(prior(argv(&["true"])).await, Prior::DoneWhen(true));
@@ -246,7 +256,8 @@ fn any_argument_arrives_as_it_is() {
     for flavour in FLAVOURS {
         let world = runtime.block_on(async { World::new(flavour) });
         let words = prop::collection::vec(prop_oneof!["[^\\x00]{0,40}", "['\"$`\\\\!*?~\\n\\t -]{0,20}"], 1..6);
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 60, ..ProptestConfig::default() });
+        let mut runner =
+            proptest::test_runner::TestRunner::new(ProptestConfig { cases: 60, ..ProptestConfig::default() });
         runner
             .run(&words, |words| {
                 let mut command = argv(&["printf", "%s\\0"]);

@@ -8,8 +8,8 @@ use std::process::Command as Process;
 use runbook_engine::backend::Backend as _;
 use runbook_model::bytes::Bytes;
 use runbook_model::call::{
-    Answer, Attributes, CallError, Content, Entry, FileKind, FileWant, FilesAct, FilesLook, SourceRef, Stat, Target, Text,
-    TextPart, Verdict,
+    Answer, Attributes, CallError, Content, Entry, FileKind, FileWant, FilesAct, FilesLook, SourceRef, Stat, Target,
+    Text, TextPart, Verdict,
 };
 use runbook_model::delta::sha256;
 
@@ -25,7 +25,10 @@ fn with(path: &str, content: Content, attributes: Attributes, validate: &[&str])
 }
 
 fn directory(path: &str, mode: Option<u32>) -> FilesAct {
-    FilesAct { path: path.to_owned(), want: FileWant::Directory { attributes: Attributes { mode, ..Attributes::default() } } }
+    FilesAct {
+        path: path.to_owned(),
+        want: FileWant::Directory { attributes: Attributes { mode, ..Attributes::default() } },
+    }
 }
 
 fn link(path: &str, target: &str) -> FilesAct {
@@ -112,7 +115,8 @@ async fn looks_tell_absent_from_unknown() {
 
 #[tokio::test]
 async fn names_survive_whatever_is_in_them() {
-    let names = ["-rf", "a b", "new\nline", "it's", "\"q\" $HOME `x` \\", ".hidden", "..dots", "ünï ☃", "*", "{}", "%s\\n"];
+    let names =
+        ["-rf", "a b", "new\nline", "it's", "\"q\" $HOME `x` \\", ".hidden", "..dots", "ünï ☃", "*", "{}", "%s\\n"];
     for flavour in FLAVOURS {
         let world = World::new(flavour);
         let dir = world.path("names");
@@ -182,7 +186,12 @@ async fn a_file_is_written_whole_with_its_attributes() {
         world.apply(&act).await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"p=s3cr3t-VALUE-77\nx");
 
-        let act = with(&path, Content::Text(Text::plain("z")), Attributes { owner: Some("nobody-there".into()), ..Attributes::default() }, &[]);
+        let act = with(
+            &path,
+            Content::Text(Text::plain("z")),
+            Attributes { owner: Some("nobody-there".into()), ..Attributes::default() },
+            &[],
+        );
         let error = world.apply(&act).await.unwrap_err();
         assert!(matches!(&error, CallError::Failed(text) if text.contains("nobody-there")), "{error}");
         no_leftovers(&world.path(""));
@@ -193,7 +202,7 @@ async fn a_file_is_written_whole_with_its_attributes() {
 async fn large_content_is_streamed_and_checked() {
     for flavour in FLAVOURS {
         let world = World::new(flavour);
-        let big: Vec<u8> = (0..6_000_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+        let big: Vec<u8> = (0..20_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
         let (from, to) = (world.path("from"), world.path("to"));
         let act = with(&from, Content::Bytes(Bytes(big.clone())), Attributes::default(), &[]);
         assert_eq!(world.apply(&act).await.unwrap(), Verdict::Changed, "{flavour:?}");
@@ -391,7 +400,12 @@ async fn full_and_read_only_disks_are_named_and_left_clean() {
 
         let status = Process::new("mount").args(["-o", "remount,ro", &full.0]).status().unwrap();
         assert!(status.success());
-        for act in [file(&path, "new"), absent(&path), link(&format!("{}/l", full.0), "x"), directory(&format!("{}/d", full.0), None)] {
+        for act in [
+            file(&path, "new"),
+            absent(&path),
+            link(&format!("{}/l", full.0), "x"),
+            directory(&format!("{}/d", full.0), None),
+        ] {
             let error = world.apply(&act).await.unwrap_err();
             assert!(matches!(&error, CallError::Failed(text) if text.contains("read-only")), "{flavour:?}: {error}");
         }

@@ -27,7 +27,11 @@ async fn output_that_looks_like_marks_is_output() {
         let text = "\n0123456789abcdef0123456789abcdef E 0\n\n";
         let script = sh(&format!("printf '%s' '{text}'; printf '%s' '{text}' >&2"));
         let output = world.observe(script).await.unwrap();
-        assert_eq!((output.stdout.0.as_slice(), output.stderr.0.as_slice()), (text.as_bytes(), text.as_bytes()), "{flavour:?}");
+        assert_eq!(
+            (output.stdout.0.as_slice(), output.stderr.0.as_slice()),
+            (text.as_bytes(), text.as_bytes()),
+            "{flavour:?}"
+        );
     }
 }
 
@@ -62,7 +66,11 @@ async fn a_daemon_does_not_disturb_later_commands() {
         assert_eq!(output.exit, Exit::Code(0));
         for _ in 0..20 {
             let output = world.change(vec![argv(&["echo", "mine"])]).await.unwrap();
-            assert_eq!((output.stdout.0.as_slice(), output.stderr.0.as_slice()), (&b"mine\n"[..], &b""[..]), "{flavour:?}");
+            assert_eq!(
+                (output.stdout.0.as_slice(), output.stderr.0.as_slice()),
+                (&b"mine\n"[..], &b""[..]),
+                "{flavour:?}"
+            );
         }
     }
 }
@@ -98,6 +106,25 @@ async fn a_timeout_stops_the_whole_tree() {
 }
 
 #[tokio::test]
+async fn machines_without_setsid_are_served_too() {
+    for tools in [&["perl"][..], &[]] {
+        let world = World::with_only(tools);
+        assert_eq!(world.observe(sh("exit 3")).await.unwrap().exit, Exit::Code(3));
+        assert_eq!(
+            world.observe(argv(&["there-is-no-such-program"])).await.unwrap().exit,
+            Exit::Code(127),
+            "{tools:?}"
+        );
+        let seconds = unique_seconds();
+        let script = format!("sleep {seconds} & sleep {seconds}");
+        let error = world.change(vec![Command { timeout_ms: Some(700), ..sh(&script) }]).await.unwrap_err();
+        assert!(matches!(error, CallError::TimedOut(_)), "{tools:?}: {error}");
+        gone(&seconds).await;
+        is_well(&world).await;
+    }
+}
+
+#[tokio::test]
 async fn a_timeout_stops_pipelines_and_the_rest_of_a_batch() {
     for flavour in FLAVOURS {
         let world = World::new(flavour);
@@ -120,7 +147,8 @@ async fn cancelling_and_dropping_stop_what_runs() {
         let mut world = World::new(flavour);
         let seconds = unique_seconds();
         let command = Command { files: vec![("f".into(), Default::default())], ..argv(&["sleep", &seconds, "{f}"]) };
-        let sleeping = Command { argv: vec!["sh".into(), "-c".into(), format!("sleep {seconds}"), "{f}".into()], ..command };
+        let sleeping =
+            Command { argv: vec!["sh".into(), "-c".into(), format!("sleep {seconds}"), "{f}".into()], ..command };
         // Dropped.
         let call = tokio::time::timeout(Duration::from_millis(500), world.change(vec![sleeping.clone()]));
         assert!(call.await.is_err());

@@ -39,7 +39,10 @@ fn server() -> (String, Arc<Mutex<Vec<String>>>) {
             let status = if is("/gone") { "404 Not Found" } else { "200 OK" };
             let answer = if is("/big") { vec![b'x'; 2 << 20] } else { b"line\r\n\r\nend".to_vec() };
             let length = answer.len();
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nX-Test: a: b\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nX-Test: a: b\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
             if !head.starts_with("HEAD") {
                 let _ = stream.write_all(&answer);
             }
@@ -151,7 +154,8 @@ async fn names_are_resolved_by_the_machine() {
     for tools in [&["bash", "timeout"][..], &["python3"], &["nc"]] {
         let world = World::with_tools(tools);
         let resolve = async |name: &str, server: Option<&str>| {
-            let look = SshLook::Resolve { name: name.into(), record_type: "A".into(), server: server.map(str::to_owned) };
+            let look =
+                SshLook::Resolve { name: name.into(), record_type: "A".into(), server: server.map(str::to_owned) };
             match world.backend.look(&node(), &Look::Ssh(look), &world.ctx).await? {
                 Answer::Names(names) => Ok(names),
                 other => panic!("{other:?}"),

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend as _, Secrets};
-use runbook_model::call::{
-    Act, Answer, Attributes, CallError, Command, Content, FileWant, FilesAct, FilesLook, Input, Outcome, Prior, SshAct, Target,
-    Text, TextPart, Verdict,
-};
 use runbook_model::bytes::Bytes;
+use runbook_model::call::{
+    Act, Answer, Attributes, CallError, Command, Content, FileWant, FilesAct, FilesLook, Input, Outcome, Prior, SshAct,
+    Target, Text, TextPart, Verdict,
+};
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
 use runbook_ssh::connect::{ConnectOptions, Endpoint, connect};
@@ -62,7 +62,8 @@ impl User {
         run("useradd", &["-M", "-s", "/bin/bash", &name]);
         let user = Self(name);
         let mut chpasswd = Process::new("chpasswd").stdin(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(chpasswd.stdin.as_mut().unwrap(), format!("{}:pa'ss wörd\n", user.0).as_bytes()).unwrap();
+        std::io::Write::write_all(chpasswd.stdin.as_mut().unwrap(), format!("{}:pa'ss wörd\n", user.0).as_bytes())
+            .unwrap();
         assert!(chpasswd.wait().unwrap().success());
         fs::write(user.sudoers(), format!("{} {sudoers}\n", user.0)).unwrap();
         fs::set_permissions(user.sudoers(), fs::Permissions::from_mode(0o440)).unwrap();
@@ -132,10 +133,16 @@ async fn one_connection_serves_all_calls_in_spite_of_noise() {
     let big = vec![7; 4_000_000];
     let echo = Command { stdin: Input::Bytes(Bytes(big.clone())), ..argv(&["cat"]) };
     assert!(world.change(vec![echo]).await.unwrap().stdout.0 == big);
-    let want = FileWant::File { content: Content::Bytes(Bytes(big.clone())), attributes: Attributes::default(), validate: vec![] };
+    let want = FileWant::File {
+        content: Content::Bytes(Bytes(big.clone())),
+        attributes: Attributes::default(),
+        validate: vec![],
+    };
     let act = FilesAct { path: world.path("big"), want };
     assert_eq!(world.apply(&act).await.unwrap(), Verdict::Changed);
-    let Answer::Source(source) = world.files(FilesLook::Source { path: world.path("big") }).await.unwrap() else { panic!() };
+    let Answer::Source(source) = world.files(FilesLook::Source { path: world.path("big") }).await.unwrap() else {
+        panic!()
+    };
     let want = FileWant::File { content: Content::CopyOf(source), attributes: Attributes::default(), validate: vec![] };
     assert_eq!(world.apply(&FilesAct { path: world.path("copy"), want }).await.unwrap(), Verdict::Changed);
     assert!(fs::read(world.path("copy")).unwrap() == big);
@@ -162,7 +169,8 @@ async fn sudo_with_a_password() {
     assert_eq!(world.text(privileged(sh("cat; echo end"))).await, "end\n");
     assert_eq!(running("pa'ss"), Vec::<String>::new());
     // Several at once, and files with root's rights.
-    let both = world.observe_all(vec![privileged(argv(&["id", "-u"])), argv(&["id", "-un"]), privileged(argv(&["id", "-u"]))]);
+    let both =
+        world.observe_all(vec![privileged(argv(&["id", "-u"])), argv(&["id", "-un"]), privileged(argv(&["id", "-u"]))]);
     let texts: Vec<String> = both.await.unwrap().iter().map(|output| output.stdout.lossy().trim().to_owned()).collect();
     assert_eq!(texts, ["0", &user.0, "0"]);
     let path = world.path("root-file");
@@ -243,13 +251,26 @@ async fn a_reboot_is_over_when_the_boot_id_is_another() {
     let lab = Lab::new();
     let boot_id = lab.write("boot_id", "first-boot\n");
     // "Rebooting" changes the boot id some seconds later.
-    let systemctl = format!("#!/bin/sh\n[ \"$1\" = reboot ] || exit 1\n(sleep 3; echo second-boot >{}) >/dev/null 2>&1 &\n", boot_id.display());
+    let systemctl = format!(
+        "#!/bin/sh\n[ \"$1\" = reboot ] || exit 1\n(sleep 3; echo second-boot >{}) >/dev/null 2>&1 &\n",
+        boot_id.display()
+    );
     let stand_in = lab.write("bin/systemctl", &systemctl);
     fs::set_permissions(stand_in, fs::Permissions::from_mode(0o755)).unwrap();
-    let server = lab.server_with(&format!("SetEnv PATH={}:/usr/bin:/bin HOME={}", lab.path("bin").display(), lab.path("home").display()));
+    let server = lab.server_with(&format!(
+        "SetEnv PATH={}:/usr/bin:/bin HOME={}",
+        lab.path("bin").display(),
+        lab.path("home").display()
+    ));
     lab.write("home/.bashrc", &format!("PATH={}:/usr/bin:/bin\n", lab.path("bin").display()));
-    let ssh = Ssh { endpoint: lab.endpoint(&server), options: lab.options(), by: Become::None, connections: AtomicU32::new(0) };
-    let backend = SshBackend::new(Arc::new(ssh), Arc::new(LocalTransport::new(None))).with_boot_id(boot_id.display().to_string());
+    let ssh = Ssh {
+        endpoint: lab.endpoint(&server),
+        options: lab.options(),
+        by: Become::None,
+        connections: AtomicU32::new(0),
+    };
+    let backend =
+        SshBackend::new(Arc::new(ssh), Arc::new(LocalTransport::new(None))).with_boot_id(boot_id.display().to_string());
     let world = World::of(tempfile::tempdir().unwrap(), backend);
     let act = |timeout_ms| Act::Ssh(SshAct::Reboot { timeout_ms });
     let answer = world.backend.act(&node(), &act(60_000), &Prior::None, &world.ctx).await.unwrap();

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext, Progress, Secrets};
 use runbook_model::call::{
-    Act, Answer, CallError, Command, FilePrior, FilesAct, FilesLook, Look, Outcome, Output, Prior, Response, SshAct, SshLook,
-    Target, Undo, Verdict,
+    Act, Answer, CallError, Command, FilePrior, FilesAct, FilesLook, Look, Outcome, Output, Prior, Response, SshAct,
+    SshLook, Target, Undo, Verdict,
 };
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
@@ -150,10 +150,15 @@ impl World {
 
     /// With these programs and no others.
     pub(crate) fn with_tools(tools: &[&str]) -> Self {
+        Self::with_only(&[&["setsid"], tools].concat())
+    }
+
+    /// The same, without the means to give a command a session of its own.
+    pub(crate) fn with_only(tools: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        let basic = ["env", "setsid", "cat", "id", "dd", "head", "mktemp", "rm", "uname", "sleep"];
+        let basic = ["env", "echo", "cat", "id", "dd", "head", "mktemp", "rm", "uname", "sleep"];
         for tool in basic.iter().chain(tools) {
             let (name, program) = tool.split_once('=').unwrap_or((tool, tool));
             let program = ["/usr/bin", "/bin"].iter().map(|dir| PathBuf::from(dir).join(program)).find(|p| p.exists());

@@ -1,0 +1,141 @@
+//! `up`: a stack is as its program says.
+
+mod events;
+mod input;
+mod lock;
+mod preview;
+mod protect;
+mod stack;
+mod trouble;
+
+use std::collections::BTreeMap;
+
+use runbook_sdk::prelude::*;
+
+use events::Events;
+use input::Input;
+use preview::Preview;
+use stack::Stack;
+use trouble::{Trouble, Version};
+
+/// What stands under `outputs`.
+#[derive(Serialize)]
+pub(crate) struct Outputs {
+    changed: bool,
+    outputs: serde_json::Map<String, Value>,
+    changes: BTreeMap<String, u64>,
+}
+
+pub(crate) fn converge(input: Input) -> Result<Outputs> {
+    let machine = Machine::target("host")?;
+    let stack = Stack::new(&machine, &input);
+    let version = stack.check()?;
+
+    let mut preview = look(&stack, version)?;
+    let settles = !preview.pending.is_empty();
+    if settles {
+        if !input.refresh {
+            return Err(Trouble::Pending(preview.pending).error(&stack.said()));
+        }
+        let settled = change(&stack, version, &input, stack.settle(&preview.pending))?;
+        if !matches!(settled, Outcome::Planned) {
+            preview = look(&stack, version)?;
+        }
+    }
+    protect::judge(&preview, &input).map_err(|why| Error::conflict(format!("{}: {why}", stack.said())))?;
+
+    let changes = preview.changes();
+    if changes.is_empty() {
+        if settles && preview.pending.is_empty() {
+            info!("{}: what was pending is settled, and nothing differs", stack.said());
+        }
+        // Where the settling is only planned, what the outputs will be is not known: that is for the host to see.
+        return Ok(Outputs { changed: settles, outputs: stack.outputs()?, changes: BTreeMap::new() });
+    }
+    for step in &changes {
+        info!("{} {}{}", step.op, step.label(), step.reasons());
+    }
+    for warning in preview.warnings() {
+        warn!("pulumi says: {warning}");
+    }
+    let events = match change(&stack, version, &input, stack.up(&preview))?.output()? {
+        Some(output) => Events::read(&output.stdout),
+        // Somebody else has brought it up in the meantime.
+        None => Events::default(),
+    };
+    for done in &events.done {
+        info!("{done}");
+    }
+    Ok(Outputs { changed: true, outputs: stack.outputs()?, changes: events.changed() })
+}
+
+pub(crate) fn verify(input: Input) -> Result<Vec<String>> {
+    let machine = Machine::target("host")?;
+    let stack = Stack::new(&machine, &input);
+    let row = stack.row(Version::NEWEST)?;
+    let mut wrong = Vec::new();
+    if row.update_in_progress == Some(true) {
+        wrong.push(format!("{} is locked: another update is in progress, or its lock was left behind", stack.said()));
+    }
+    if row.resource_count == Some(0) {
+        wrong.push(format!(
+            "the state of {} has no resources: is `backend_url` that of another place?",
+            stack.said()
+        ));
+    }
+    Ok(wrong)
+}
+
+/// What `up` would do.
+fn look(stack: &Stack<'_>, version: Version) -> Result<Preview> {
+    let output = stack.preview().observe()?;
+    let read = Preview::read(&output.stdout, &output.stderr_text());
+    match read {
+        Ok(preview) if output.success() => Ok(preview),
+        Ok(preview) => {
+            let said = format!("{}\n{}", output.stderr_text(), preview.errors());
+            Err(stack.error(Trouble::of(&said, output.code(), version), &output))
+        }
+        Err(why) if output.success() => Err(Error::failed(format!("{}: {why}", stack.said()))),
+        Err(_) => Err(stack.error(Trouble::of(&output.stderr_text(), output.code(), version), &output)),
+    }
+}
+
+/// Carries out what changes the stack. A lock is removed where the step says so, and whoever took it is dead.
+fn change(
+    stack: &Stack<'_>,
+    version: Version,
+    input: &Input,
+    change: impl Fn() -> runbook_sdk::Change<'_>,
+) -> Result<Outcome> {
+    let outcome = change().run_unjudged()?;
+    let Some(trouble) = failure(&outcome, version) else { return Ok(outcome) };
+    let Outcome::Done(output) = &outcome else { return Ok(outcome) };
+    match trouble {
+        Trouble::Locked(locks) if input.cancel_stale_lock && !locks.is_empty() => {
+            lock::refuse_if_alive(stack, &locks)?;
+            stack.cancel(&locks).run()?;
+            let outcome = change().run_unjudged()?;
+            match (failure(&outcome, version), &outcome) {
+                (Some(trouble), Outcome::Done(output)) => Err(stack.error(trouble, output)),
+                _ => Ok(outcome),
+            }
+        }
+        trouble => Err(stack.error(trouble, output)),
+    }
+}
+
+/// What went wrong. An exit code alone does not say that all is well: a summary must have come, and no failed operation.
+fn failure(outcome: &Outcome, version: Version) -> Option<Trouble> {
+    let Outcome::Done(output) = outcome else { return None };
+    let events = Events::read(&output.stdout);
+    if output.success() && events.failed.is_empty() && events.summary.is_some() {
+        return None;
+    }
+    let said = format!("{}\n{}", events.errors.join("\n"), output.stderr_text());
+    Some(match Trouble::of(&said, output.code(), version) {
+        Trouble::Other if !events.failed.is_empty() => Trouble::Failed { failed: events.failed, errors: events.errors },
+        Trouble::Other if output.success() => Trouble::Incomplete,
+        trouble => trouble,
+    })
+}
