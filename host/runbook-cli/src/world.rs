@@ -155,7 +155,7 @@ impl KubeconfigSource for Kubeconfigs {
                 (text, Origin::File(path))
             }
             Kubeconfig::Host { hosts, command, privileged } => {
-                self.from_hosts(cluster, hosts, command, *privileged, ctx).await?
+                self.ask_hosts(cluster, hosts, command, *privileged, ctx).await?
             }
         };
         Ok(ClusterAccess {
@@ -198,7 +198,7 @@ impl Kubeconfigs {
     }
 
     /// The first host that answers.
-    async fn from_hosts(
+    async fn ask_hosts(
         &self,
         cluster: &str,
         hosts: &[String],

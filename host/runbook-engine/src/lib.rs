@@ -7,3 +7,4 @@ pub mod journal;
 pub mod plugin;
 pub mod run;
 pub mod scope;
+mod step;

@@ -256,7 +256,7 @@ impl Grants {
                 }
             }
         }
-        Err(refused.unwrap_or_else(|| Refused(path)))
+        Err(refused.unwrap_or(Refused(path)))
     }
 
     fn file_act(&self, power: Power, act: &FilesAct) -> Result<Passed, Refused> {

@@ -96,11 +96,9 @@ impl Overlay {
                 Seen::Through => touched(&self.unknown).map_or(Seen::Through, |step| unknown(&step)),
                 seen => seen,
             },
-            Look::Kube(kube @ (KubeLook::Exec { .. } | KubeLook::CopyOut { .. } | KubeLook::Logs { .. })) => {
-                let pod = match kube {
-                    KubeLook::Exec { pod, .. } | KubeLook::CopyOut { pod, .. } | KubeLook::Logs { pod, .. } => pod,
-                    _ => return Seen::Through,
-                };
+            Look::Kube(
+                KubeLook::Exec { pod, .. } | KubeLook::CopyOut { pod, .. } | KubeLook::Logs { pod, .. },
+            ) => {
                 let planned = self.objects.contains_key(&(target.clone(), key(pod)));
                 match touched(&self.unknown).or_else(|| planned.then(|| self.step_of(target))) {
                     Some(step) => unknown(&step),

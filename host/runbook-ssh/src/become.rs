@@ -125,12 +125,11 @@ impl Opener {
 
     async fn set_up(&self, mut process: Process) -> Result<Shell, CallError> {
         let ready = nonce();
-        let script = format!(
-            "{{\n{SET_UP}printf '\\n%s %s\\n' {ready} \"$$\"; printf '%s\\n' \"$RB_S\" \"$RB_P\" {ready}.\n}}\n"
-        );
+        let script =
+            format!("{{\n{SET_UP}printf '%s %s\\n' {ready} \"$$\"; printf '%s\\n' \"$RB_S\" \"$RB_P\" {ready}.\n}}\n");
         process.stdin.send(script.into_bytes()).await.map_err(|_| self.lost())?;
         let mut heard = Heard::default();
-        let end = format!("\n{ready}.\n");
+        let end = format!("{ready}.\n");
         while !heard.has(0, &end) {
             if let Some(ended) = heard.listen(&mut process).await {
                 return Err(CallError::Unreachable(format!("the helper shell on {} ended: {ended}", self.machine)));
@@ -138,7 +137,7 @@ impl Opener {
         }
         let text = String::from_utf8_lossy(&heard.streams[0]).into_owned();
         let garbled = || CallError::Unreachable(format!("the helper shell on {} gave a garbled answer", self.machine));
-        let (_, answer) = text.split_once(&format!("\n{ready} ")).ok_or_else(garbled)?;
+        let (_, answer) = text.split_once(&format!("{ready} ")).ok_or_else(garbled)?;
         let mut lines = answer.lines();
         let pid = lines.next().and_then(|line| line.parse().ok()).ok_or_else(garbled)?;
         let session = Session::with(lines.next().unwrap_or_default(), lines.next().unwrap_or_default());

@@ -253,11 +253,12 @@ fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
 }
 
 /// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.
-pub(crate) fn script(items: &[Item], specs: &[FrameSpec], session: &Session, previous: Option<u32>) -> Vec<u8> {
+pub(crate) fn script(items: &[Item], specs: &[FrameSpec], session: &Session, previous: &[u32]) -> Vec<u8> {
     let mut text = Script::default();
-    if let (Some(previous), Some(spec)) = (previous, specs.first()) {
-        // A process that the last command left behind may still write to our streams: then this shell is not to be used.
-        text.add(&format!("if kill -0 -{previous} 2>/dev/null; then "));
+    if let (Some(spec), false) = (specs.first(), previous.is_empty()) {
+        // A process that the last job left behind may still write to our streams: then this shell is not to be used.
+        let alive: Vec<String> = previous.iter().map(|group| format!("kill -0 -{group}")).collect();
+        text.add(&format!("if {{ {}; }} 2>/dev/null; then ", alive.join(" || ")));
         text.mark(&spec.nonce, "B", "", &[1, 2]);
         text.add("exit; fi\n");
     }
@@ -305,7 +306,7 @@ impl Script {
     fn mark(&mut self, nonce: &str, kind: &str, rest: &str, streams: &[u8]) {
         for stream in streams {
             let value = if rest.is_empty() { "''" } else { rest };
-            self.add(&format!("printf '\\n{nonce} {kind} %s\\n' {value} >&{stream}\n"));
+            self.add(&format!("printf '{nonce} {kind} %s\\n' {value} >&{stream}\n"));
         }
     }
 

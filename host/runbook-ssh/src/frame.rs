@@ -1,7 +1,8 @@
 //! Finds a command's output in what a helper shell writes.
 //!
-//! Each command has a nonce that it never sees. The shell writes marks, lines that start with the nonce, around the
-//! command's output on both streams. Whatever stands before the start mark is noise and is dropped; whatever stands between
+//! Each command has a nonce that it never sees. The shell writes marks, from the nonce to the end of the line, around the
+//! command's output on both streams. A mark holds no other line end: some shells write line by line, and what else writes to
+//! the stream at that moment must not come in between. Whatever stands before the start mark is noise and is dropped; whatever stands between
 //! start and end is the command's, byte for byte, whatever it looks like.
 
 use std::io;
@@ -86,7 +87,7 @@ struct Stream {
 
 impl Frames {
     pub(crate) fn new(specs: Vec<FrameSpec>) -> Self {
-        let needles = specs.iter().map(|spec| format!("\n{} ", spec.nonce).into_bytes()).collect();
+        let needles = specs.iter().map(|spec| format!("{} ", spec.nonce).into_bytes()).collect();
         let frames = specs.iter().map(|_| Frame::default()).collect();
         Self { specs, needles, frames, streams: Default::default(), passed_on: Vec::new() }
     }
@@ -125,13 +126,6 @@ impl Frames {
                 let rest = self.streams[which].carry.split_off(carry.len() - keep);
                 let data = std::mem::replace(&mut self.streams[which].carry, rest);
                 self.data(which, at, &data)?;
-                if let Some(progress) = &self.specs[at].follow {
-                    let stream = &mut self.streams[which];
-                    // A line end may be the start of a mark; the line is shown without waiting for what follows.
-                    if stream.started && stream.carry == b"\n" {
-                        stream.lines.end_early(progress.as_ref());
-                    }
-                }
                 return Ok(());
             };
             let Some(end) = memchr(b'\n', &carry[found + length..]) else {
@@ -216,26 +210,15 @@ fn possible_start(carry: &[u8], needle: &[u8]) -> usize {
 #[derive(Default)]
 struct Lines {
     line: Vec<u8>,
-    ended_early: bool,
 }
 
 impl Lines {
-    fn push(&mut self, mut data: &[u8], progress: &dyn Progress) {
-        if std::mem::take(&mut self.ended_early) {
-            data = data.strip_prefix(b"\n").unwrap_or(data);
-        }
+    fn push(&mut self, data: &[u8], progress: &dyn Progress) {
         for part in data.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
                 self.finish(progress);
             }
-        }
-    }
-
-    fn end_early(&mut self, progress: &dyn Progress) {
-        if !self.ended_early {
-            self.finish(progress);
-            self.ended_early = true;
         }
     }
 
@@ -261,11 +244,8 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_frames() {
-        let stdout = b"login noise\nN1 S 7\nout\n\nN1 x\nN1 E 3\nstray\nN2 S 0\n\n\nN2 E 0\n";
-        // A command that happens to write something like a mark only garbles itself.
-        let stdout: Vec<u8> = stdout.iter().copied().filter(|b| *b != b'x').collect();
-        let good = String::from_utf8_lossy(&stdout).replace("\nN1 \n", "\nN1\n");
-        let stderr = b"\nN1 S 7\nerr\nN1 E 3\n\nN2 S 0\n\nN2 E 0\n";
+        let good = "login noiseN1 S 7\nout\n\nN1N1 E 3\nstrayN2 S 0\n\nN2 E 0\n";
+        let stderr = b"N1 S 7\nerrN1 E 3\nN2 S 0\nN2 E 0\n";
         for size in 1..good.len() {
             let mut frames = Frames::new(vec![spec("N1"), spec("N2")]);
             for chunk in good.as_bytes().chunks(size) {
@@ -299,9 +279,9 @@ mod tests {
         }
         let seen = Arc::new(Seen::default());
         let mut frames = Frames::new(vec![FrameSpec { follow: Some(seen.clone()), ..spec("N") }]);
-        assert!(frames.push(0, b"\nN S 0\nfirst\n").is_ok());
+        assert!(frames.push(0, b"N S 0\nfirst\n").is_ok());
         assert_eq!(*seen.0.lock().expect("not poisoned"), ["first"]);
-        assert!(frames.push(0, b"second\nthird\nN E 0\n").is_ok());
+        assert!(frames.push(0, b"second\nthirdN E 0\n").is_ok());
         assert_eq!(*seen.0.lock().expect("not poisoned"), ["first", "second", "third"]);
     }
 }

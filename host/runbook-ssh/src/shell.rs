@@ -53,8 +53,8 @@ pub(crate) struct Shell {
     output: mpsc::Receiver<Output>,
     pid: u32,
     pub(crate) session: Session,
-    /// The process group of the last command.
-    pub(crate) previous: Option<u32>,
+    /// The process groups of the last job.
+    previous: Vec<u32>,
 }
 
 /// What a shell is to do.
@@ -96,7 +96,7 @@ enum Stop {
 
 impl Shell {
     pub(crate) fn new(opener: Opener, process: Process, pid: u32, session: Session) -> Self {
-        Self { opener, stdin: Some(process.stdin), output: process.output, pid, session, previous: None }
+        Self { opener, stdin: Some(process.stdin), output: process.output, pid, session, previous: Vec::new() }
     }
 
     /// Whether it may still be used. Drops what came while nobody was listening.
@@ -125,7 +125,7 @@ impl Shell {
             pass_on: job.sink.is_some(),
         });
         let specs: Vec<FrameSpec> = specs.collect();
-        let text = script(&job.items, &specs, &self.session, self.previous);
+        let text = script(&job.items, &specs, &self.session, &self.previous);
         let mut frames = Frames::new(specs);
         // A shell that feeds a command is told to end after it: what the command leaves unread must not be read as text.
         let once = job.feed.is_some();
@@ -135,7 +135,10 @@ impl Shell {
         {
             Ok(()) => {
                 let frames = frames.into_frames();
-                self.previous = frames.last().and_then(|frame| frame.pids.last().copied());
+                self.previous = frames.iter().flat_map(|frame| frame.pids.iter().copied()).collect();
+                // Each was said on both streams.
+                self.previous.sort_unstable();
+                self.previous.dedup();
                 ((!once).then_some(self), Ok(frames))
             }
             Err(Stop::Frame(FrameError::Stale)) => (None, Err(Halt::Stale)),
@@ -277,7 +280,7 @@ impl Shell {
             quote(&mut text, path.as_bytes());
             text.push(b'\n');
         }
-        text.extend_from_slice(format!("printf '\\n%s %s.\\n' {said} \"$RB_L\"\nexit\n}}\n").as_bytes());
+        text.extend_from_slice(format!("printf '%s %s.\\n' {said} \"$RB_L\"\nexit\n}}\n").as_bytes());
         if let Some(stdin) = &helper.stdin {
             stdin.send(text).await.map_err(|_| "the connection was lost".to_owned())?;
         }
@@ -290,7 +293,7 @@ impl Shell {
             }
         }
         let heard = String::from_utf8_lossy(&heard);
-        let Some((_, left)) = heard.split_once(&format!("\n{said} ")) else {
+        let Some((_, left)) = heard.split_once(&format!("{said} ")) else {
             return Err("the connection was lost".to_owned());
         };
         match left.split('.').next().unwrap_or_default().trim() {

@@ -40,7 +40,18 @@ pub(crate) fn converge(input: Input) -> Result<Outputs> {
             node.template_path()
         }
     };
+    if !changed {
+        warn_if_it_does_not_answer(&registry, &node)?;
+    }
     Ok(Outputs { generation: generation.name(), path, changed })
+}
+
+/// Where nothing is left to change, nothing is verified either. An earlier run may have ended just there.
+fn warn_if_it_does_not_answer(registry: &Registry, node: &Node) -> Result<()> {
+    for wrong in probe::answers(registry, node).if_known()?.unwrap_or_default() {
+        warn!("{} is set up, but: {wrong}", registry.endpoint);
+    }
+    Ok(())
 }
 
 pub(crate) fn verify(input: Input) -> Result<Vec<String>> {

@@ -61,6 +61,16 @@ fn move_data(
     let (users, managers) = who(cluster, input, Some(claim))?;
     refuse::users(cluster, input, &users)?;
     let place = place(cluster, input, claim, old, copy_claim.as_ref(), &users)?;
+    if !managers.is_empty() {
+        let names: Vec<String> = managers.iter().map(|manager| manager.object.to_string()).collect();
+        warn!(
+            "{} manage this: if claim {} stands in a git repository, change its storageClassName to {} there, or their sync fails \
+             after this step",
+            names.join(", "),
+            input.claim,
+            input.to_class
+        );
+    }
     let manifest: Value = run::baseline("claim", &claim.renewed(&input.to_class, &size, ""))?;
 
     retain(cluster, old)?;

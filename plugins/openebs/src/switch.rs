@@ -49,7 +49,7 @@ pub(crate) fn keep(
     Ok(())
 }
 
-/// Frees the new volume from the claim of the copy. `volume` is none only in plans.
+/// Frees the new volume from Job and claim of the copy.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(crate) fn release(cluster: &Cluster, input: &Input, copy: Option<&Claim>) ->
     cluster.wait(&object, &Condition::Absent, GONE)
 }
 
-/// Makes the claim anew on the volume. True where it was seen bound; in a plan it may not be.
+/// Makes the claim anew on the volume, which is none only in plans. True where it was seen bound; in a plan it may not be.
 ///
 /// # Errors
 ///

@@ -10,6 +10,7 @@ mod trouble;
 
 use std::collections::BTreeMap;
 
+use runbook_sdk::Change;
 use runbook_sdk::prelude::*;
 
 use events::Events;
@@ -78,10 +79,7 @@ pub(crate) fn verify(input: Input) -> Result<Vec<String>> {
         wrong.push(format!("{} is locked: another update is in progress, or its lock was left behind", stack.said()));
     }
     if row.resource_count == Some(0) {
-        wrong.push(format!(
-            "the state of {} has no resources: is `backend_url` that of another place?",
-            stack.said()
-        ));
+        wrong.push(format!("the state of {} has no resources: is `backend_url` that of another place?", stack.said()));
     }
     Ok(wrong)
 }
@@ -102,12 +100,7 @@ fn look(stack: &Stack<'_>, version: Version) -> Result<Preview> {
 }
 
 /// Carries out what changes the stack. A lock is removed where the step says so, and whoever took it is dead.
-fn change(
-    stack: &Stack<'_>,
-    version: Version,
-    input: &Input,
-    change: impl Fn() -> runbook_sdk::Change<'_>,
-) -> Result<Outcome> {
+fn change<'a>(stack: &Stack<'_>, version: Version, input: &Input, change: impl Fn() -> Change<'a>) -> Result<Outcome> {
     let outcome = change().run_unjudged()?;
     let Some(trouble) = failure(&outcome, version) else { return Ok(outcome) };
     let Outcome::Done(output) = &outcome else { return Ok(outcome) };

@@ -349,7 +349,9 @@ async fn a_person_is_asked_only_where_a_change_is_due() {
     for host in ["n1", "n2"] {
         bench.has(host, "/etc/x", "1");
     }
-    assert_eq!(bench.exec(&steps).await.steps(), ["conf on n1 unchanged", "conf on n2 unchanged"]);
+    let mut steps = bench.exec(&steps).await.steps();
+    steps.sort();
+    assert_eq!(steps, ["conf on n1 unchanged", "conf on n2 unchanged"], "the hosts end in any order");
 }
 
 #[tokio::test]

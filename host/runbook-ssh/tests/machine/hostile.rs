@@ -64,6 +64,11 @@ async fn a_daemon_does_not_disturb_later_commands() {
         let daemon = "n=0; while [ $n -lt 300 ]; do echo stray; echo stray >&2; n=$((n+1)); sleep 0.01; done & exit 0";
         let output = world.change(vec![sh(daemon)]).await.unwrap();
         assert_eq!(output.exit, Exit::Code(0));
+        // The same in the middle of a batch.
+        world.observe_all(vec![sh(daemon), argv(&["true"])]).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(world.text(argv(&["echo", "mine"])).await, "mine\n", "{flavour:?}");
+        }
         for _ in 0..20 {
             let output = world.change(vec![argv(&["echo", "mine"])]).await.unwrap();
             assert_eq!(

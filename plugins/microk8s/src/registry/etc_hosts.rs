@@ -31,7 +31,7 @@ pub(super) fn ensure(text: &str, address: &str, name: &str) -> String {
         if !out.is_empty() && !out.ends_with('\n') {
             out.push('\n');
         }
-        out.push_str(&format!("{address} {name}\n"));
+        out.extend([address, " ", name, "\n"]);
     }
     out
 }

@@ -9,7 +9,9 @@ pub(super) fn explain(said: &str, registry: &Registry) -> String {
     let has = |needle: &str| said.contains(needle);
     let why = if has("server gave HTTP response to HTTPS client") {
         if registry.insecure {
-            format!("containerd still asks {endpoint} over https, although the node has its hosts.toml: was containerd started with another configuration? `microk8s stop && microk8s start`")
+            format!(
+                "containerd still asks {endpoint} over https, although the node has its hosts.toml: was containerd started with another configuration? `microk8s stop && microk8s start`"
+            )
         } else {
             format!("the scheme is wrong: {endpoint} speaks plain http. Set `insecure = true`")
         }
@@ -18,15 +20,20 @@ pub(super) fn explain(said: &str, registry: &Registry) -> String {
     } else if has("no such host") || has("server misbehaving") || has("Temporary failure in name resolution") {
         format!("the name does not resolve on the node: {host}. Give its IP address as `address`, for /etc/hosts")
     } else if has("x509:") || has("certificate") {
-        format!("the certificate of {endpoint} is not trusted: give the authority that signed it as `ca`, or `skip_verify = true`")
+        format!(
+            "the certificate of {endpoint} is not trusted: give the authority that signed it as `ca`, or `skip_verify = true`"
+        )
     } else if has("connection refused") {
         format!("nobody listens at {endpoint}: the registry does not run, or the port is another one")
-    } else if has("no route to host") || has("i/o timeout") || has("network is unreachable") || has("deadline exceeded") {
+    } else if has("no route to host") || has("i/o timeout") || has("network is unreachable") || has("deadline exceeded")
+    {
         format!("there is no connection to {endpoint}: the machine is down, or a firewall is between")
     } else if has("unauthorized") || has("401") || has("403") || has("authorization failed") || has("no basic auth") {
         format!("{endpoint} asks for a login, which this action does not set up: use an image that anybody may pull")
     } else if has("not found") || has("manifest unknown") {
-        format!("the registry answers, and does not have the image: push it to {endpoint} (again, if the registry's data is new)")
+        format!(
+            "the registry answers, and does not have the image: push it to {endpoint} (again, if the registry's data is new)"
+        )
     } else {
         return last_line(said);
     };

@@ -89,7 +89,9 @@ impl Registry {
             invalid!("`ca` is neither an absolute path nor a PEM text (-----BEGIN CERTIFICATE----- ...)");
         }
         if input.insecure && (authority.is_some() || input.skip_verify) {
-            invalid!("`insecure` means plain http, which has no certificates: leave out `ca` and `skip_verify`, or `insecure`");
+            invalid!(
+                "`insecure` means plain http, which has no certificates: leave out `ca` and `skip_verify`, or `insecure`"
+            );
         }
         if input.mirror_path.is_some() && input.mirror_of.is_none() {
             invalid!("`mirror_path` is the path of a mirror: say with `mirror_of` what it mirrors");
@@ -114,7 +116,9 @@ impl Registry {
             }
             let host = registry.host();
             if host.parse::<std::net::IpAddr>().is_ok() || host == "localhost" {
-                invalid!("`address` is for names, and the endpoint {host} is none that /etc/hosts could hold: leave it out");
+                invalid!(
+                    "`address` is for names, and the endpoint {host} is none that /etc/hosts could hold: leave it out"
+                );
             }
         }
         if let Some(image) = &registry.pull {

@@ -64,7 +64,11 @@ fn why(registry: &Registry, node: &Node, error: &str) -> Result<String> {
         });
     }
     let resolved = resolves.text();
-    let at = resolved.split_whitespace().next().filter(|_| resolves.success()).map_or(String::new(), |ip| format!(" ({ip})"));
+    let at = resolved
+        .split_whitespace()
+        .next()
+        .filter(|_| resolves.success())
+        .map_or(String::new(), |ip| format!(" ({ip})"));
     if !node.machine.tcp(host, port, Period::seconds(10))? {
         return Ok(format!(
             "the name {host}{at} resolves on {name}, but nothing accepts a connection on port {port}: is the registry running, is \

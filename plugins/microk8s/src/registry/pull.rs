@@ -25,7 +25,10 @@ pub(super) fn pulls(registry: &Registry, node: &Node, generation: &Generation, i
         },
         None => by_containerd(registry, node, image)?,
     };
-    Ok(failure.map(|said| format!("{} cannot pull {image}: {}", node.name(), explain(&said, registry))).into_iter().collect())
+    Ok(failure
+        .map(|said| format!("{} cannot pull {image}: {}", node.name(), explain(&said, registry)))
+        .into_iter()
+        .collect())
 }
 
 /// The kubelet of the node pulls it, for a pod that runs nothing of it. None: it was pulled; else what was said instead.
@@ -34,7 +37,13 @@ fn by_pod(registry: &Registry, node: &Node, cluster: &Cluster, image: &str) -> R
     let name = format!("runbook-pull-{}", unique());
     let pod = ObjectRef::new("Pod", &name).namespace(&registry.namespace);
     // Durable before the pod is there: it goes whatever becomes of this run.
-    cluster.delete(&pod).grace(0).summary(format!("remove the pod that pulled {image}")).repeats().at_step_end().run()?;
+    cluster
+        .delete(&pod)
+        .grace(0)
+        .summary(format!("remove the pod that pulled {image}"))
+        .repeats()
+        .at_step_end()
+        .run()?;
     cluster
         .apply(&manifest(&name, &registry.namespace, &kube_node, image))?
         .summary(format!("pull {image} on {kube_node}, by a pod that runs nothing of it"))
@@ -134,9 +143,11 @@ fn judge(pod: &Value) -> Seen {
         // These come after the pull.
         "RunContainerError" | "CreateContainerError" | "CrashLoopBackOff" => Seen::Pulled,
         _ if state["terminated"].is_object() || state["running"].is_object() => Seen::Pulled,
-        _ if status["phase"] == "Failed" => {
-            Seen::Refused(format!("the node did not take the pod: {} {}", text(&status["reason"]), text(&status["message"])))
-        }
+        _ if status["phase"] == "Failed" => Seen::Refused(format!(
+            "the node did not take the pod: {} {}",
+            text(&status["reason"]),
+            text(&status["message"])
+        )),
         "" => Seen::NotYet(format!("the pod is {}", status["phase"].as_str().unwrap_or("not seen by its node"))),
         _ => Seen::NotYet(format!("{reason} {message}").trim().to_owned()),
     }

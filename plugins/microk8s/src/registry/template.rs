@@ -138,13 +138,13 @@ pub(super) fn edit(text: &str, table: &str, registry: &Registry, authority: Opti
     let mut body = format!("[{table}.mirrors.{}]\n  endpoint = [{}]\n", quoted(host), listed.join(", "));
     let mut tls = String::new();
     if let Some(path) = authority {
-        tls.push_str(&format!("  ca_file = {}\n", quoted(path)));
+        tls.extend(["  ca_file = ", &quoted(path), "\n"]);
     }
     if registry.skip_verify {
         tls.push_str("  insecure_skip_verify = true\n");
     }
     if !tls.is_empty() {
-        body.push_str(&format!("[{table}.configs.{}.tls]\n{tls}", quoted(&registry.endpoint)));
+        body.extend(["[", table, ".configs.", &quoted(&registry.endpoint), ".tls]\n", &tls]);
     }
 
     let marker = Marker::new(&format!("runbook registry {host}"));
@@ -156,7 +156,8 @@ pub(super) fn edit(text: &str, table: &str, registry: &Registry, authority: Opti
     };
     let says = theirs.iter().find_map(|line| value(line, "endpoint")).map(urls).unwrap_or_default();
     if says == endpoints && tls.is_empty() {
-        let body = theirs.iter().find(|line| value(line, "endpoint").is_some()).map_or("", |line| line.content).to_owned();
+        let body =
+            theirs.iter().find(|line| value(line, "endpoint").is_some()).map_or("", |line| line.content).to_owned();
         return Ok(Edit { text: without, body });
     }
     Err(format!(

@@ -34,7 +34,12 @@ impl Lock {
         let (who, rest) = rest.split_once(" (pid ")?;
         let (pid, since) = rest.split_once(") at ")?;
         let (user, host) = who.rsplit_once('@')?;
-        Some(Self { user: user.to_owned(), host: host.to_owned(), pid: pid.parse().ok()?, since: since.trim().to_owned() })
+        Some(Self {
+            user: user.to_owned(),
+            host: host.to_owned(),
+            pid: pid.parse().ok()?,
+            since: since.trim().to_owned(),
+        })
     }
 }
 

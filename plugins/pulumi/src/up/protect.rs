@@ -24,7 +24,8 @@ pub(super) fn judge(preview: &Preview, input: &Input) -> Result<(), String> {
         let allowed = input.allow_delete.iter().any(|pattern| matches(pattern, &step.urn));
         if is_lost && !allowed && HOLD_DATA.iter().any(|kind| matches(kind, &step.urn)) {
             with_data.push(said);
-        } else if input.forbid.iter().any(|f| f.ops.iter().any(|op| does(step, op)) && matches(&f.resource, &step.urn)) {
+        } else if input.forbid.iter().any(|f| f.ops.iter().any(|op| does(step, op)) && matches(&f.resource, &step.urn))
+        {
             forbidden.push(said);
         } else if !input.expect.is_empty() && !input.expect.iter().any(|pattern| matches(pattern, &step.urn)) {
             unexpected.push(said);
@@ -85,8 +86,10 @@ mod tests {
     use super::*;
 
     fn preview(steps: &[(&str, &str)]) -> Preview {
-        let steps: Vec<Value> =
-            steps.iter().map(|(op, tail)| json!({ "op": op, "urn": format!("urn:pulumi:prod::homeslice::{tail}") })).collect();
+        let steps: Vec<Value> = steps
+            .iter()
+            .map(|(op, tail)| json!({ "op": op, "urn": format!("urn:pulumi:prod::homeslice::{tail}") }))
+            .collect();
         Preview::read(json!({ "steps": steps }).to_string().as_bytes(), "").unwrap()
     }
 

@@ -43,7 +43,11 @@ impl<'a> Stack<'a> {
         let mut reads = vec!["pulumi".to_owned(), "package".to_owned(), format!("path:{}", input.project)];
         reads.extend(input.config_file.as_ref().map(|path| format!("path:{path}")));
         let url = env.get("PULUMI_BACKEND_URL").and_then(Text::as_plain);
-        reads.extend(url.and_then(|url| url.strip_prefix("file://")).filter(|path| path.starts_with('/')).map(|path| format!("path:{path}")));
+        reads.extend(
+            url.and_then(|url| url.strip_prefix("file://"))
+                .filter(|path| path.starts_with('/'))
+                .map(|path| format!("path:{path}")),
+        );
         for name in ["KUBECONFIG", "PULUMI_CONFIG_PASSPHRASE_FILE"] {
             let path = env.get(name).and_then(Text::as_plain).filter(|path| path.starts_with('/'));
             reads.extend(path.map(|path| format!("path:{path}")));
@@ -72,7 +76,9 @@ impl<'a> Stack<'a> {
                 }
                 _ => "is this pulumi?",
             };
-            return Err(version.error().context(format!("{} cannot be asked for its version: {why}", self.input.program)));
+            return Err(version
+                .error()
+                .context(format!("{} cannot be asked for its version: {why}", self.input.program)));
         }
         let version = Version::read(&version.text());
         let row = self.row(version)?;
@@ -135,7 +141,7 @@ impl<'a> Stack<'a> {
     }
 
     /// Brings it up.
-    pub(super) fn up<'b>(&'b self, preview: &Preview) -> impl Fn() -> Change<'b> + use<'a, 'b> {
+    pub(super) fn up<'b>(&'b self, preview: &Preview) -> impl Fn() -> Change<'a> + use<'a, 'b> {
         let summary = format!("pulumi up {}: {}", self.input.stack, preview.summary());
         move || {
             let cmd = self.cmd(["up", "--yes", "--skip-preview", "--json"]).args(self.place());
@@ -152,7 +158,7 @@ impl<'a> Stack<'a> {
     }
 
     /// Makes the state say what really exists, operations that were interrupted included.
-    pub(super) fn settle<'b>(&'b self, pending: &[String]) -> impl Fn() -> Change<'b> + use<'a, 'b> {
+    pub(super) fn settle<'b>(&'b self, pending: &[String]) -> impl Fn() -> Change<'a> + use<'a, 'b> {
         let summary = format!("pulumi refresh {}: settle {} interrupted operations", self.input.stack, pending.len());
         move || {
             let cmd = self.cmd(["refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--json"]);
@@ -167,7 +173,11 @@ impl<'a> Stack<'a> {
         self.cmd(["cancel", "--yes"])
             .args(&self.place()[..])
             .timeout(Period::minutes(2))
-            .change(format!("remove the lock of {} from {}: that process is dead", holders.join(", "), self.input.stack))
+            .change(format!(
+                "remove the lock of {} from {}: that process is dead",
+                holders.join(", "),
+                self.input.stack
+            ))
             .harmless()
             .repeats()
             .alters(self.alters())
@@ -175,7 +185,8 @@ impl<'a> Stack<'a> {
 
     /// The outputs of the stack. Secrets read "[secret]".
     pub(super) fn outputs(&self) -> Result<serde_json::Map<String, Value>> {
-        let output = self.cmd(["stack", "output", "--json"]).args(self.place()).timeout(Period::minutes(2)).observe()?;
+        let output =
+            self.cmd(["stack", "output", "--json"]).args(self.place()).timeout(Period::minutes(2)).observe()?;
         output.ok()?.json()
     }
 
@@ -188,11 +199,7 @@ impl<'a> Stack<'a> {
     }
 
     fn cmd<'s>(&self, args: impl IntoIterator<Item = &'s str>) -> Cmd<'a> {
-        self.machine
-            .cmd([self.input.program.clone()])
-            .args(args)
-            .envs(self.env.clone())
-            .reads(self.reads.clone())
+        self.machine.cmd([self.input.program.clone()]).args(args).envs(self.env.clone()).reads(self.reads.clone())
     }
 
     /// Which stack, without touching what the user has selected.

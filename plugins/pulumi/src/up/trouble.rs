@@ -44,7 +44,10 @@ pub(super) enum Trouble {
     Cancelled,
     TimedOut,
     /// Operations failed.
-    Failed { failed: Vec<String>, errors: Vec<String> },
+    Failed {
+        failed: Vec<String>,
+        errors: Vec<String>,
+    },
     /// Exit code 0, and no end of the events.
     Incomplete,
     /// What pulumi says is all that is known.
@@ -137,7 +140,9 @@ impl Trouble {
             ),
             Self::Policy => format!("{stack}: a policy forbids it: see what pulumi said"),
             Self::Cancelled => format!("{stack}: somebody cancelled the update. Run this again"),
-            Self::TimedOut => format!("{stack}: an operation took too long. What is waited for stands in pulumi's output"),
+            Self::TimedOut => {
+                format!("{stack}: an operation took too long. What is waited for stands in pulumi's output")
+            }
             Self::Failed { failed, errors } => {
                 let colon = if errors.is_empty() { "" } else { ": " };
                 format!(
@@ -147,7 +152,9 @@ impl Trouble {
                     errors.join("\n")
                 )
             }
-            Self::Incomplete => format!("{stack}: pulumi ended with exit code 0, but without the summary that ends an update"),
+            Self::Incomplete => {
+                format!("{stack}: pulumi ended with exit code 0, but without the summary that ends an update")
+            }
             Self::Other => format!("{stack}: pulumi failed"),
         };
         Error::failed(text)
@@ -197,6 +204,9 @@ mod tests {
         let locks = Lock::read_all(include_str!("../../testdata/pulumi_lock_error.txt"));
         let error = Trouble::Locked(locks).error("stack prod of /srv/homeslice on here");
         assert_eq!(error.kind(), Kind::Conflict);
-        assert!(error.message().contains("mp@laptop (pid 42") && error.message().contains("cancel_stale_lock"), "{error}");
+        assert!(
+            error.message().contains("mp@laptop (pid 42") && error.message().contains("cancel_stale_lock"),
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,302 @@
+//! One step in a run: its items, its hosts, the question to a person, what it came to.
+
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use runbook_model::call::Target;
+use runbook_model::event::{Event, Instance, StepOutcome};
+use runbook_model::manifest::{Action, Arity};
+use runbook_model::plan::{On, Runbook, Step, StepOnFailure, Uses};
+use serde_json::Value;
+
+use crate::attempt::{Finished, Outputs, Task};
+use crate::broker::lock;
+use crate::journal::JournalError;
+use crate::run::{Engine, Later, Progress, SharedOverlay, millis};
+use crate::scope::{Item, Level, Trouble};
+
+/// Names of the machines, by role of the action.
+type Roles = Vec<(String, Vec<String>)>;
+
+/// The host that an instance is for, where the step fans out, and its machines.
+type Member = (Option<String>, Roles);
+
+/// A step's place in a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    pub(crate) level: &'a Level<'a>,
+    pub(crate) step: &'a Step,
+    pub(crate) item: Option<&'a Item>,
+    /// Of a plan.
+    pub(crate) overlay: Option<&'a SharedOverlay>,
+    pub(crate) progress: &'a Progress,
+    pub(crate) later: &'a Later,
+}
+
+/// The action that a step uses.
+#[derive(Clone, Copy)]
+struct Used<'a> {
+    plugin: &'a str,
+    action: &'a Action,
+    standard: bool,
+}
+
+impl Spot<'_> {
+    fn instance(&self, host: Option<&str>) -> Instance {
+        self.level.instance(self.step, host, self.item)
+    }
+}
+
+impl Engine {
+    /// Gives the worst outcome of the step's instances.
+    pub(crate) async fn step(&self, spot: Spot<'_>) -> Result<StepOutcome, JournalError> {
+        let started = Instant::now();
+        let skip = |reason: &str| Finished::without_outputs(StepOutcome::Skipped, reason);
+        if !self.selected(spot) {
+            return self.ended(spot, None, skip("it was not selected"), started).await;
+        }
+        let items = match spot.level.items(spot.step) {
+            Ok(items) => items,
+            Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), started).await,
+        };
+        if items.is_empty() {
+            return self.ended(spot, None, skip("its `for_each` has no element"), started).await;
+        }
+        let mut worst = StepOutcome::Skipped;
+        for item in &items {
+            let spot = Spot { item: item.as_ref(), ..spot };
+            let outcome = match &spot.step.uses {
+                Uses::Action { plugin, action } => self.action(spot, plugin, action).await?,
+                Uses::Include { runbook, .. } => self.include(spot, runbook).await?,
+            };
+            worst = worst.max(outcome);
+            if !outcome.is_ok() && spot.overlay.is_none() {
+                break;
+            }
+        }
+        Ok(worst)
+    }
+
+    fn selected(&self, spot: Spot<'_>) -> bool {
+        if !spot.level.prefix.is_empty() {
+            return true;
+        }
+        let named = self.options.only.is_empty() || self.options.only.contains(&spot.step.id);
+        let position = |id: &str| spot.level.runbook.steps.iter().position(|s| s.id == id);
+        let late_enough = self.options.from.as_deref().is_none_or(|from| position(from) <= position(&spot.step.id));
+        named && late_enough
+    }
+
+    async fn include(&self, spot: Spot<'_>, runbook: &Runbook) -> Result<StepOutcome, JournalError> {
+        let Spot { level, step, item, overlay, progress, .. } = spot;
+        let inner = level.condition(step, None, item).and_then(|()| level.include(step, runbook, item));
+        let inner = match inner {
+            Ok(inner) => inner,
+            Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), Instant::now()).await,
+        };
+        let well = self.level(&inner, overlay, progress).await?;
+        let outcome = if well { inner.worst() } else { inner.worst().max(StepOutcome::Failed) };
+        level.remember(&spot.instance(None), outcome, Outputs::Known(Value::Object(serde_json::Map::new())));
+        Ok(outcome)
+    }
+
+    async fn action(&self, spot: Spot<'_>, plugin: &str, action: &str) -> Result<StepOutcome, JournalError> {
+        let started = Instant::now();
+        let Some((action, standard)) = self.actions.action(plugin, action) else {
+            let reason = format!("there is no action {plugin}/{action}");
+            return self.ended(spot, None, Finished::without_outputs(StepOutcome::Failed, reason), started).await;
+        };
+        let used = Used { plugin, action, standard };
+        let members = match roles(spot, action) {
+            Ok(roles) => members(action, roles),
+            Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), started).await,
+        };
+        if let Some(refused) = self.ask(spot, used, &members).await? {
+            return self.ended(spot, None, refused, started).await;
+        }
+        self.fan_out(spot, used, members).await
+    }
+
+    /// The hosts run beside each other; the first that fails lets the others finish and keeps new ones from starting.
+    async fn fan_out(&self, spot: Spot<'_>, used: Used<'_>, members: Vec<Member>) -> Result<StepOutcome, JournalError> {
+        let at_once = spot.step.serial.map_or(self.options.hosts_at_once, |n| n as usize).max(1);
+        let mut waiting = members.into_iter();
+        let mut running = FuturesUnordered::new();
+        let (mut worst, mut stopped) = (StepOutcome::Skipped, false);
+        loop {
+            while running.len() < at_once && !stopped && !self.shared.cancel.is_cancelled() {
+                let Some((host, roles)) = waiting.next() else { break };
+                running.push(async move {
+                    let started = Instant::now();
+                    let finished = match self.task(spot, used, host.as_deref(), roles) {
+                        Ok(task) => self.one(&task, spot.overlay).await?,
+                        Err(trouble) => in_trouble(trouble, spot),
+                    };
+                    Ok::<_, JournalError>((host, finished, started))
+                });
+            }
+            let Some(result) = running.next().await else { break };
+            let (host, mut finished, started) = result?;
+            lock(spot.later).append(&mut finished.later);
+            let outcome = self.ended(spot, host.as_deref(), finished, started).await?;
+            worst = worst.max(outcome);
+            stopped |= !outcome.is_ok() && spot.step.on_failure == StepOnFailure::Stop && spot.overlay.is_none();
+        }
+        for (host, _) in waiting {
+            let finished = if self.shared.cancel.is_cancelled() {
+                Finished::without_outputs(StepOutcome::Cancelled, "the run was cancelled")
+            } else {
+                Finished::without_outputs(StepOutcome::Skipped, "another host did not end well")
+            };
+            worst = worst.max(self.ended(spot, host.as_deref(), finished, Instant::now()).await?);
+        }
+        Ok(worst)
+    }
+
+    async fn one(&self, task: &Task<'_>, overlay: Option<&SharedOverlay>) -> Result<Finished, JournalError> {
+        match overlay {
+            Some(overlay) => {
+                let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
+                self.shared.journal.append(event, false).await?;
+                Ok(task.plan(overlay).await)
+            }
+            None => Ok(task.apply().await),
+        }
+    }
+
+    /// Asks the person, where the step wants that and would change something. Gives how the step ended, if it is not to run.
+    async fn ask(&self, spot: Spot<'_>, used: Used<'_>, members: &[Member]) -> Result<Option<Finished>, JournalError> {
+        let (Some(confirm), None) = (&spot.step.confirm, spot.overlay) else { return Ok(None) };
+        let mut due = false;
+        for (host, roles) in members {
+            if let Ok(task) = self.task(spot, used, host.as_deref(), roles.clone()) {
+                due |= !matches!(task.is_due().await.outcome, StepOutcome::Unchanged | StepOutcome::Skipped);
+            }
+        }
+        if !due {
+            return Ok(None);
+        }
+        let (text, typed) = match spot.level.confirm_texts(confirm, spot.item) {
+            Ok(texts) => texts,
+            Err(trouble) => return Ok(Some(in_trouble(trouble, spot))),
+        };
+        let step = spot.instance(None).step;
+        let verdict = self.gate.confirm(&step, &text, typed.as_deref()).await;
+        let event = Event::Confirmed { step, by: verdict.by, approved: verdict.approved };
+        self.shared.journal.append(event, false).await?;
+        let refused = Finished::without_outputs(StepOutcome::Cancelled, "it was not confirmed");
+        Ok((!verdict.approved).then_some(refused))
+    }
+
+    fn task<'a>(
+        &'a self,
+        spot: Spot<'a>,
+        used: Used<'a>,
+        host: Option<&str>,
+        roles: Roles,
+    ) -> Result<Task<'a>, Trouble> {
+        let Spot { level, step, item, .. } = spot;
+        // What an expression means by `host`: the one that the instance is for, else the only machine.
+        let mut machines = roles.iter().flat_map(|(_, hosts)| hosts);
+        let only = machines.next().filter(|_| machines.next().is_none());
+        let scope_host = host.or(only.map(String::as_str)).map(str::to_owned);
+        level.condition(step, scope_host.as_deref(), item)?;
+        let (inputs, computed) = level.inputs(step, used.action, scope_host.as_deref(), item, &self.options)?;
+        Ok(Task {
+            shared: &self.shared,
+            plugins: &self.plugins,
+            step,
+            plugin: used.plugin,
+            action: used.action,
+            standard: used.standard,
+            instance: spot.instance(host),
+            roles,
+            inputs,
+            computed,
+        })
+    }
+
+    /// Records how an instance ended.
+    pub(crate) async fn ended(
+        &self,
+        spot: Spot<'_>,
+        host: Option<&str>,
+        finished: Finished,
+        started: Instant,
+    ) -> Result<StepOutcome, JournalError> {
+        let (instance, outcome) = (spot.instance(host), finished.outcome);
+        let event = Event::StepFinished {
+            instance: instance.clone(),
+            outcome,
+            outputs: match &finished.outputs {
+                Outputs::Known(outputs) => outputs.clone(),
+                Outputs::Unknown | Outputs::None => Value::Null,
+            },
+            reason: finished.reason,
+            elapsed_ms: millis(started),
+        };
+        lock(&spot.progress.counter).read(&event);
+        if !outcome.is_ok() {
+            spot.progress.worse(outcome);
+        }
+        spot.level.remember(&instance, outcome, finished.outputs);
+        self.shared.journal.append(event, false).await?;
+        Ok(outcome)
+    }
+}
+
+/// The machines of each role of the action.
+fn roles(spot: Spot<'_>, action: &Action) -> Result<Roles, Trouble> {
+    let mut roles = Vec::new();
+    for role in &action.roles {
+        let hosts = match spot.step.role(&role.name) {
+            None => Vec::new(),
+            Some(On::Static(hosts)) => hosts.clone(),
+            Some(On::Expression { expr, among }) => spot.level.hosts(expr, among, spot.item)?,
+        };
+        roles.push((role.name.clone(), hosts));
+    }
+    Ok(roles)
+}
+
+/// One instance for each host of the role that fans out; the other roles are the same for all.
+fn members(action: &Action, roles: Roles) -> Vec<Member> {
+    let each = action
+        .roles
+        .iter()
+        .find(|role| role.arity == Arity::Each && roles.iter().any(|(n, h)| *n == role.name && !h.is_empty()));
+    let Some(each) = each else { return vec![(None, roles)] };
+    let hosts = roles.iter().find(|(name, _)| *name == each.name).map(|(_, hosts)| hosts.clone()).unwrap_or_default();
+    hosts
+        .into_iter()
+        .map(|host| {
+            let roles = roles
+                .iter()
+                .map(|(name, hosts)| {
+                    (name.clone(), if *name == each.name { vec![host.clone()] } else { hosts.clone() })
+                })
+                .collect();
+            (Some(host), roles)
+        })
+        .collect()
+}
+
+/// How a step ends that is not called.
+fn in_trouble(trouble: Trouble, spot: Spot<'_>) -> Finished {
+    match trouble {
+        Trouble::Skip(reason) => Finished::without_outputs(StepOutcome::Skipped, reason),
+        Trouble::Unknown(reason) => {
+            if let Some(overlay) = spot.overlay {
+                let machines = spot.step.hosts().into_iter().map(Target::Machine);
+                let path = spot.level.path(&spot.step.id);
+                let mut overlay = lock(overlay);
+                for target in machines.chain(spot.step.cluster.iter().cloned().map(Target::Cluster)) {
+                    overlay.cover(&target, &path);
+                }
+            }
+            Finished::without_outputs(StepOutcome::MayChange, reason)
+        }
+        Trouble::Wrong(reason) => Finished::without_outputs(StepOutcome::Failed, reason),
+    }
+}

@@ -1,0 +1,13 @@
+//! `runbook` on this machine as its own host, from the file to what lies on the disk afterwards. Needs nothing but a compiler.
+
+mod ask;
+mod disks;
+mod ending;
+mod hostile;
+mod language;
+mod limits;
+mod mistakes;
+mod quickstart;
+mod runs;
+mod secrets;
+mod support;
