@@ -26,6 +26,9 @@ use crate::backend::{Backend, CallContext, Progress, Secrets};
 use crate::journal::{Journal, JournalError};
 use crate::plugin::Road;
 
+/// How long the changes may take that are carried out after their step: to start a workload again, to resume GitOps.
+const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
+
 /// What all steps of a run share.
 pub struct Shared {
     /// The world.
@@ -66,6 +69,7 @@ pub struct Broker {
     cluster: Option<String>,
     mode: Mode,
     deadline: Instant,
+    cancel: CancellationToken,
     calls: AtomicU32,
     now_ms: AtomicU64,
     tally: Mutex<Tally>,
@@ -136,13 +140,14 @@ impl Broker {
     /// A road for one attempt.
     pub fn new(setup: Setup) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            shared: setup.shared,
             instance: setup.instance,
             grants: setup.grants,
             roles: setup.roles,
             cluster: setup.cluster,
             mode: setup.mode,
             deadline: setup.deadline,
+            cancel: setup.shared.cancel.clone(),
+            shared: setup.shared,
             calls: AtomicU32::new(0),
             now_ms: AtomicU64::new(0),
             tally: Mutex::new(Tally::default()),
@@ -160,8 +165,8 @@ impl Broker {
         lock(&self.tally).clone()
     }
 
-    /// The same road with more time: for what is carried out after the step.
-    pub fn renewed(&self, deadline: Instant) -> Arc<Self> {
+    /// The same road for what must be carried out although the step failed, was cancelled or used up its time.
+    pub fn afterwards(&self) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             shared: Arc::clone(&self.shared),
             instance: self.instance.clone(),
@@ -169,7 +174,8 @@ impl Broker {
             roles: self.roles.clone(),
             cluster: self.cluster.clone(),
             mode: self.mode.clone(),
-            deadline,
+            deadline: Instant::now() + AFTERWARDS,
+            cancel: CancellationToken::new(),
             calls: AtomicU32::new(self.calls.load(Ordering::Relaxed)),
             now_ms: AtomicU64::new(self.now_ms()),
             tally: Mutex::new(Tally::default()),
@@ -184,22 +190,30 @@ impl Broker {
     /// The first change that failed; the others are tried all the same.
     pub async fn finish(&self) -> Result<Vec<Deferred>, CallError> {
         let deferred = std::mem::take(&mut lock(&self.tally).deferred);
+        let changed = {
+            let tally = lock(&self.tally);
+            tally.changed + tally.repeated + tally.planned.len() > 0
+        };
+        let road = self.afterwards();
         let (mut later, mut failed) = (Vec::new(), None);
         for change in deferred.into_iter().rev() {
-            let changed = {
-                let tally = lock(&self.tally);
-                tally.changed + tally.repeated + tally.planned.len() > 0
-            };
             match change.change.effect.timing {
                 Timing::BlockEnd => later.push(change),
                 Timing::StepEndIfChanged if !changed => {}
                 Timing::StepEndIfChanged | Timing::StepEnd | Timing::Now => {
-                    if let Err(error) = self.carry_out(change).await {
+                    if let Err(error) = road.carry_out(change).await {
                         failed.get_or_insert(error);
                     }
                 }
             }
         }
+        let afterwards = road.tally();
+        let mut tally = lock(&self.tally);
+        tally.changed += afterwards.changed;
+        tally.repeated += afterwards.repeated;
+        tally.planned.extend(afterwards.planned);
+        tally.perhaps |= afterwards.perhaps;
+        drop(tally);
         later.reverse();
         failed.map_or(Ok(later), Err)
     }
@@ -239,7 +253,7 @@ impl Broker {
     fn context(&self, jail: Option<String>) -> CallContext {
         CallContext {
             deadline: self.deadline,
-            cancel: self.shared.cancel.clone(),
+            cancel: self.cancel.clone(),
             read_only: !matches!(self.mode, Mode::Apply),
             secrets: Arc::clone(&self.shared.secrets),
             progress: Arc::new(Reporter { journal: self.shared.journal.clone(), instance: self.instance.clone() }),
@@ -449,7 +463,7 @@ impl Broker {
                 tokio::select! {
                     () = tokio::time::sleep(time) => Ok(Answer::Unit),
                     () = tokio::time::sleep_until(deadline) => Err(CallError::TimedOut("the step's time is over".to_owned())),
-                    () = self.shared.cancel.cancelled() => Err(CallError::Failed("the run was cancelled".to_owned())),
+                    () = self.cancel.cancelled() => Err(CallError::Failed("the run was cancelled".to_owned())),
                 }
             }
         }
@@ -477,7 +491,7 @@ impl Broker {
 impl Road for Broker {
     async fn call(&self, request: Request) -> Response {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.shared.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() {
             return Err(CallError::Failed("the run was cancelled".to_owned()));
         }
         let jail = match self.passes(&request) {

@@ -30,7 +30,8 @@ pub struct JournalError {
 }
 
 struct Append {
-    event: Event,
+    /// None: nothing is written; whoever waits learns that all before it was seen by the watchers.
+    event: Option<Event>,
     durable: bool,
     done: oneshot::Sender<Result<u64, JournalError>>,
 }
@@ -58,7 +59,7 @@ impl Journal {
     pub async fn append(&self, event: Event, durable: bool) -> Result<u64, JournalError> {
         let (done, result) = oneshot::channel();
         let gone = || JournalError { path: PathBuf::new(), why: "its writer has ended".to_owned() };
-        self.queue.send(Append { event, durable, done }).map_err(|_| gone())?;
+        self.queue.send(Append { event: Some(event), durable, done }).map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
@@ -66,7 +67,15 @@ impl Journal {
     pub fn tell(&self, event: Event) {
         let (done, _) = oneshot::channel();
         // The writer is gone only when the run is over.
-        let _ = self.queue.send(Append { event, durable: false, done });
+        let _ = self.queue.send(Append { event: Some(event), durable: false, done });
+    }
+
+    /// Returns when the watchers have seen all events so far.
+    pub async fn settle(&self) {
+        let (done, seen) = oneshot::channel();
+        if self.queue.send(Append { event: None, durable: false, done }).is_ok() {
+            let _ = seen.await;
+        }
     }
 }
 
@@ -87,16 +96,19 @@ impl Writer {
             let mut lines = String::new();
             let mut written = Vec::with_capacity(batch.len());
             for append in batch.drain(..) {
-                self.seq += 1;
-                let record = self.clean(Record { seq: self.seq, at: now_ms(), event: append.event });
-                lines.push_str(&journal::encode(&record));
+                let record = append.event.map(|event| {
+                    self.seq += 1;
+                    self.clean(Record { seq: self.seq, at: now_ms(), event })
+                });
+                lines.extend(record.as_ref().map(journal::encode));
                 written.push((record, append.done));
             }
             let result = self.write(&lines, durable);
             for (record, done) in written {
-                let _ = done.send(result.clone().map(|()| record.at));
-                for watcher in &self.watchers {
-                    watcher.record(&record);
+                let at = record.as_ref().map_or(0, |record| record.at);
+                let _ = done.send(result.clone().map(|()| at));
+                for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
+                    watcher.record(record);
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -27,9 +27,6 @@ use crate::journal::JournalError;
 use crate::plugin::Plugins;
 use crate::scope::{Inputs, Level};
 use crate::step::Spot;
-
-/// How long a change that was deferred to the end of a run may take.
-const LATER: Duration = Duration::from_secs(15 * 60);
 
 /// The actions that steps can use.
 pub trait Actions: Send + Sync {
@@ -160,6 +157,7 @@ impl Engine {
         let summary = lock(&progress.counter).summary();
         let last = Event::RunFinished { outcome, summary: summary.clone(), elapsed_ms: millis(started) };
         self.shared.journal.append(last, true).await?;
+        self.shared.journal.settle().await;
         Ok(Ended { outcome, summary })
     }
 
@@ -248,7 +246,7 @@ impl Engine {
         let stack = later.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (broker, deferred) in stack.into_iter().rev() {
             let (instance, summary) = (broker.instance().clone(), deferred.summary().to_owned());
-            if let Err(error) = broker.renewed(Instant::now() + LATER).carry_out(deferred).await {
+            if let Err(error) = broker.afterwards().carry_out(deferred).await {
                 well = false;
                 progress.worse(StepOutcome::Failed);
                 let message = format!("deferred to the end, and failed: {summary}: {error}");

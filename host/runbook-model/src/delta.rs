@@ -11,6 +11,7 @@ use crate::call::{
     Text, TextPart,
 };
 use crate::event::Diff;
+use crate::overlay;
 use crate::redact;
 
 /// Bytes: no diff is made of texts larger than this.
@@ -23,7 +24,9 @@ pub fn delta(change: &Change, prior: &Prior) -> Option<Diff> {
     match (&change.act, prior) {
         (Act::Files(act), Prior::File(prior)) => files(act, prior),
         (_, Prior::DoneWhen(true)) => None,
-        (Act::Kube(act), Prior::Object { live, would }) => kube(act, live.as_ref(), would.as_ref()),
+        (Act::Kube(act), Prior::Object { live, would }) => {
+            kube(&change.effect.summary, act, live.as_ref(), would.as_ref())
+        }
         (act @ (Act::Ssh(_) | Act::Files(_) | Act::Kube(_)), _) => {
             Some(Diff { summary: describe(&change.effect.summary, act), text: None })
         }
@@ -177,16 +180,17 @@ fn kube_summary(act: &KubeAct) -> String {
     }
 }
 
-fn kube(act: &KubeAct, live: Option<&Value>, would: Option<&Value>) -> Option<Diff> {
+fn kube(said: &str, act: &KubeAct, live: Option<&Value>, would: Option<&Value>) -> Option<Diff> {
     let before = live.map(comparable);
     let after = would.map(comparable);
     if before == after {
         return None;
     }
-    let mut summary = kube_summary(act);
-    if live.is_none() {
-        summary = summary.replacen("apply", "create", 1);
-    }
+    let summary = match (said, live) {
+        ("", None) => kube_summary(act).replacen("apply", "create", 1),
+        ("", Some(_)) => kube_summary(act),
+        (said, _) => said.to_owned(),
+    };
     let yaml = |value: &Option<Value>| {
         value.as_ref().and_then(|value| serde_yaml_ng::to_string(&hide_secret_data(value)).ok()).unwrap_or_default()
     };
@@ -206,6 +210,7 @@ pub fn comparable(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(map) = object.as_object_mut() {
         map.remove("status");
+        map.remove(overlay::PLANNED);
         if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
             for field in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"] {
                 metadata.remove(field);

@@ -15,6 +15,9 @@ use crate::call::{
 use crate::delta::sha256;
 use crate::facet::{self, Facet, at_or_below};
 
+/// Key of an object that exists only in the plan.
+pub(crate) const PLANNED: &str = "x-planned";
+
 /// What the overlay knows about an observation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
@@ -96,9 +99,7 @@ impl Overlay {
                 Seen::Through => touched(&self.unknown).map_or(Seen::Through, |step| unknown(&step)),
                 seen => seen,
             },
-            Look::Kube(
-                KubeLook::Exec { pod, .. } | KubeLook::CopyOut { pod, .. } | KubeLook::Logs { pod, .. },
-            ) => {
+            Look::Kube(KubeLook::Exec { pod, .. } | KubeLook::CopyOut { pod, .. } | KubeLook::Logs { pod, .. }) => {
                 let planned = self.objects.contains_key(&(target.clone(), key(pod)));
                 match touched(&self.unknown).or_else(|| planned.then(|| self.step_of(target))) {
                     Some(step) => unknown(&step),
@@ -415,7 +416,7 @@ impl Overlay {
             let key = ("Namespace".to_owned(), String::new(), None, name.to_owned());
             // A live namespace that was only altered has a UID.
             matches!(self.objects.get(&(target.clone(), key)),
-                Some(Some(value)) if value.get("x-planned").is_some())
+                Some(Some(value)) if value.get(PLANNED).is_some())
         })
     }
 
@@ -496,7 +497,7 @@ impl Overlay {
 fn planned_object(manifest: &Value) -> Value {
     let mut object = manifest.clone();
     if let Some(map) = object.as_object_mut() {
-        map.insert("x-planned".to_owned(), Value::Bool(true));
+        map.insert(PLANNED.to_owned(), Value::Bool(true));
     }
     object
 }

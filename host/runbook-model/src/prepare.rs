@@ -4,7 +4,8 @@ use serde_json::Value;
 
 /// Puts in the defaults that the schema states, so that plugin, grants and journal see the same inputs.
 pub fn fill_defaults(schema: &Value, inputs: &mut Value) {
-    let (Some(properties), Some(inputs)) = (schema.get("properties").and_then(Value::as_object), inputs.as_object_mut())
+    let (Some(properties), Some(inputs)) =
+        (schema.get("properties").and_then(Value::as_object), inputs.as_object_mut())
     else {
         return;
     };

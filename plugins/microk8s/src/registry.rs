@@ -40,13 +40,22 @@ pub(crate) fn converge(input: Input) -> Result<Outputs> {
             node.template_path()
         }
     };
+    // What was changed is proved by `verify`. What was not, here: an earlier run may have ended before its proof.
     if !changed {
-        warn_if_it_does_not_answer(&registry, &node)?;
+        match &registry.pull {
+            Some(image) if !pull::has(&node, image)? => prove(&registry, &node, &generation, image)?,
+            _ => warn_if_it_does_not_answer(&registry, &node)?,
+        }
     }
     Ok(Outputs { generation: generation.name(), path, changed })
 }
 
-/// Where nothing is left to change, nothing is verified either. An earlier run may have ended just there.
+fn prove(registry: &Registry, node: &Node, generation: &Generation, image: &str) -> Result<()> {
+    let wrong = pull::pulls(registry, node, generation, image)?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
 fn warn_if_it_does_not_answer(registry: &Registry, node: &Node) -> Result<()> {
     for wrong in probe::answers(registry, node).if_known()?.unwrap_or_default() {
         warn!("{} is set up, but: {wrong}", registry.endpoint);

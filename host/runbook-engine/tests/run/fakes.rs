@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) down: BTreeSet<String>,
     /// Changes that arrived where nothing may be changed.
     pub(crate) violations: usize,
+    /// The change during which somebody cancels the run.
+    pub(crate) cancels_at: Option<(String, tokio_util::sync::CancellationToken)>,
 }
 
 impl World {
@@ -103,6 +105,9 @@ impl Backend for World {
 
     async fn act(&self, target: &Target, act: &Act, _: &Prior, ctx: &CallContext) -> Response {
         self.reach(target)?;
+        if ctx.cancel.is_cancelled() {
+            return Err(CallError::Failed("cancelled".into()));
+        }
         let mut state = self.state();
         if ctx.read_only {
             state.violations += 1;
@@ -112,6 +117,11 @@ impl Backend for World {
                 let text = String::from_utf8(delta::visible(content).unwrap_or_default()).expect("text");
                 state.done.push(format!("{target}: write {path}"));
                 state.files.insert((target.clone(), path.clone()), text);
+                if let Some((at, cancel)) = &state.cancels_at
+                    && *at == format!("write {path}")
+                {
+                    cancel.cancel();
+                }
                 Ok(Answer::Verdict(Verdict::Changed))
             }
             Act::Ssh(SshAct::Run { pipeline, .. }) => {

@@ -275,6 +275,16 @@ async fn deferred_changes_run_at_their_time_also_after_a_failure() {
 }
 
 #[tokio::test]
+async fn deferred_changes_run_although_the_run_was_cancelled() {
+    let bench = Bench::default();
+    bench.world.state().cancels_at = Some(("write /etc/x".into(), bench.cancel.clone()));
+    let steps = "[[step]]\nid = \"c\"\nuses = \"t/configure\"\non = \"n1\"\nwith = { path = \"/etc/x\", content = \"1\", timing = \"step-end\" }\n";
+    let ran = bench.exec(steps).await;
+    assert_eq!(bench.done(), ["n1: write /etc/x", "n1: restart"]);
+    assert!(ran.last_line(Verb::Exec).starts_with("cancelled: "), "{}", ran.last_line(Verb::Exec));
+}
+
+#[tokio::test]
 async fn a_step_that_does_not_come_to_rest_has_failed() {
     let bench = Bench::default();
     let ran =

@@ -12,6 +12,19 @@ use super::input::Registry;
 use super::node::{Node, Status};
 use super::template::Generation;
 
+/// Whether the node has the image already. Where that cannot be seen, it is pulled to be sure.
+pub(super) fn has(node: &Node, image: &str) -> Result<bool> {
+    let wanted = format!("name=={image}");
+    let look = node
+        .machine
+        .cmd([node.program()?, "ctr", "images", "ls", "-q", wanted.as_str()])
+        .reads(["images"])
+        .privileged()
+        .timeout(Period::minutes(1))
+        .observe()?;
+    Ok(look.success() && look.lines().iter().any(|line| line.trim() == image))
+}
+
 /// What is wrong, in words; nothing where the node has pulled the image.
 pub(super) fn pulls(registry: &Registry, node: &Node, generation: &Generation, image: &str) -> Result<Vec<String>> {
     let failure = match Cluster::optional() {

@@ -1,0 +1,9 @@
+//! `runbook` on a real Kubernetes with a real node, from the file on the controller to the bytes on the node's disk.
+
+mod apply;
+mod bench;
+mod interrupted;
+mod migrate;
+mod purity;
+mod seed;
+mod trouble;
