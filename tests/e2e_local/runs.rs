@@ -1,7 +1,9 @@
 //! `runs`, `show`, `schema`, `plugin inspect`, `validate`: what only looks.
 
+use std::process::Command;
+
 use runbook_model::event::Record;
-use runbook_tests::{TestEnv, tests_dir};
+use runbook_tests::{Outcome, TestEnv, tests_dir};
 use serde_json::Value;
 
 use crate::support::{folder, local, records, runs};
@@ -113,24 +115,18 @@ fn output_without_a_terminal_has_no_colours_and_survives_a_closed_pipe() {
         let out = env.run(args);
         assert!(!out.stdout.contains('\u{1b}') && !out.stderr.contains('\u{1b}'), "{out}");
     }
-    // A terminal that wants no colours: `script` gives the command one.
-    let line = "exec \"$0\" plan good.toml";
+    // The same on a terminal, where that is asked for.
     let program = env.command(&[]);
-    let quoted = format!("NO_COLOR=1 TERM=xterm {} plan good.toml", program.get_program().to_string_lossy());
-    if let Ok(found) = std::process::Command::new("script").arg("--version").output()
-        && found.status.success()
-    {
-        let mut command = crate::support::behind(&["script", "-qec", &quoted, "/dev/null"], &env.command(&[]));
-        // `script` takes the program's own name for a file to write to: it is told the line only.
-        command = {
-            let mut script = std::process::Command::new("script");
-            script.args(["-qec", &quoted, "/dev/null"]).env_clear().current_dir(env.work());
-            script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            script
-        };
-        let out = runbook_tests::Outcome::of(&mut command).ok();
-        assert!(!out.stdout.contains("\u{1b}[3") && !out.stdout.contains("\u{1b}[1m"), "{out}");
-    }
-    let mut command = crate::support::behind(&["sh", "-c", &format!("{line} | true; echo after")], &program);
-    runbook_tests::Outcome::of(&mut command).ok().last_line("after");
+    let line = format!("{} plan good.toml", program.get_program().to_string_lossy());
+    let on_a_terminal = |colours: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(env.work());
+        script.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script.env("TERM", "xterm").env(colours, "1");
+        Outcome::of(&mut script).ok().stdout
+    };
+    assert!(on_a_terminal("COLOURS_ARE_FINE").contains("\u{1b}[1m"));
+    assert!(!on_a_terminal("NO_COLOR").contains("\u{1b}[1m"));
+    let mut command = crate::support::behind(&["sh", "-c", "\"$0\" plan good.toml | true; echo after"], &program);
+    Outcome::of(&mut command).ok().last_line("after");
 }

@@ -37,7 +37,11 @@ impl Cluster {
         let cluster = Self { admin, namespace, root };
         cluster.write_kubeconfig();
         cluster.kubectl(&["create", "namespace", cluster.namespace()]);
-        cluster.apply("classes.yaml");
+        // Another test may make them at the same moment: then one of the two is told that they are there.
+        let classes = text(&tests_dir().join("kube/classes.yaml")).to_owned();
+        wait_until("the storage classes", Duration::from_secs(60), || {
+            cluster.try_kubectl(&["apply", "-f", &classes]).code == Some(0)
+        });
         // Pods are refused before the namespace has it.
         wait_until("service account default", Duration::from_secs(60), || {
             cluster.try_kubectl(&["get", "serviceaccount", "default"]).code == Some(0)
@@ -61,7 +65,11 @@ impl Cluster {
         let serial = std::process::id().to_string();
         let (ca, ca_key) = (pki.join("ca.crt"), pki.join("ca.key"));
         let sign = ["openssl", "x509", "-req", "-sha256", "-days", "2", "-set_serial", &serial, "-in", &request];
-        must(&[&sign[..], &["-CA", text(&ca), "-CAkey", text(&ca_key), "-out", &certificate]].concat());
+        // Without an extension it would be of version 1, which rustls does not take.
+        let extensions = self.root.path().join("user.ext");
+        put(&extensions, "extendedKeyUsage=clientAuth\n", 0o644);
+        let with = ["-CA", text(&ca), "-CAkey", text(&ca_key), "-extfile", text(&extensions), "-out", &certificate];
+        must(&[&sign[..], &with].concat());
         let mut config = read(&self.admin);
         for (field, file) in [("client-certificate-data", &certificate), ("client-key-data", &key)] {
             let pattern = Regex::new(&format!("{field}: [A-Za-z0-9+/=]+")).expect("the pattern is a constant");

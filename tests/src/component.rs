@@ -13,8 +13,9 @@ use crate::tools::tests_dir;
 /// When they do not build.
 pub fn component(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
-    // Beside the host's own artefacts, where the tests of `runbook-plugins` build them, too: one cache for both.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("components");
+    // TARGET/PROFILE/deps/TEST: beside the host's own artefacts, where the tests of `runbook-plugins` build them, too.
+    let test = std::env::current_exe().expect("a process knows its own executable");
+    let target = test.ancestors().nth(3).expect("cargo puts tests three levels down").join("components");
     BUILT.call_once(|| build(&target));
     target.join(format!("wasm32-wasip2/release/{name}.wasm"))
 }

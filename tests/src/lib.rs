@@ -1,6 +1,7 @@
 //! What the tests of runbook stand on: real components, brought up by the labs of this crate.
 //!
 //! - [`TestEnv`] runs the built `runbook` in a world of its own and looks at what came out.
+//! - [`component`] builds the guest programs of `components/`.
 //! - [`Tree`] is a directory as it was, to compare with what it is.
 //! - [`SshLab`] starts OpenSSH servers, each of them on a [`Machine`] with a file system of its own.
 //! - [`Registry`], [`Microk8s`], [`PulumiProject`]: what the microk8s and pulumi plugins act upon.
@@ -9,6 +10,7 @@
 //! Everything here panics where it cannot do its work: it runs in tests alone.
 
 mod cluster;
+mod component;
 mod env;
 mod machine;
 mod microk8s;
@@ -20,6 +22,7 @@ mod tools;
 mod tree;
 
 pub use cluster::Cluster;
+pub use component::component;
 pub use env::TestEnv;
 pub use machine::{Machine, MachineSpec};
 pub use microk8s::{Generation, Microk8s};

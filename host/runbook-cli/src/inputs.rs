@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::{Command, Stdio};
 
-use runbook_model::prepare;
 use runbook_model::plan::{InputDef, InputFrom, InputType, Runbook};
+use runbook_model::prepare;
 
 /// What stands at the places of the inputs' `from`, or why it cannot be read; what is not there is left out.
 pub(crate) fn read(

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_kube::{ClusterAccess, Dial, KubeBackend, KubeconfigSource, Origin, Stream};
 use runbook_model::call::{Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target};
-use runbook_model::prepare;
 use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
+use runbook_model::prepare;
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
 use runbook_ssh::client::RusshTransport;
@@ -105,6 +105,25 @@ impl Machines {
 #[async_trait]
 impl Connector for Machines {
     async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
+        self.open(machine, deadline, &self.ssh).await
+    }
+
+    async fn connect_bulk(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
+        self.open(machine, deadline, &ConnectOptions { bulk: true, ..self.ssh.clone() }).await
+    }
+
+    fn become_of(&self, machine: &str) -> Become {
+        self.inventory.elevation.get(machine).cloned().unwrap_or_default()
+    }
+}
+
+impl Machines {
+    async fn open(
+        &self,
+        machine: &str,
+        deadline: Instant,
+        options: &ConnectOptions,
+    ) -> Result<Arc<dyn Transport>, CallError> {
         let host = self
             .inventory
             .hosts
@@ -117,17 +136,13 @@ impl Connector for Machines {
             }
             HostTransport::Ssh => {
                 let endpoint = self.endpoint(host);
-                match tokio::time::timeout_at(deadline.into(), connect(&endpoint, &self.ssh)).await {
+                match tokio::time::timeout_at(deadline.into(), connect(&endpoint, options)).await {
                     Ok(Ok(transport)) => Ok(Arc::new(transport)),
                     Ok(Err(error)) => Err(error.into()),
                     Err(_) => Err(CallError::TimedOut(format!("{machine}: the step's time was over while connecting"))),
                 }
             }
         }
-    }
-
-    fn become_of(&self, machine: &str) -> Become {
-        self.inventory.elevation.get(machine).cloned().unwrap_or_default()
     }
 }
 
@@ -182,7 +197,10 @@ impl Dial for Through {
     async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
         let open = || async {
             let inventory = &self.connector.inventory;
-            let known = inventory.hosts.get(&self.host).ok_or_else(|| io::Error::other(format!("there is no host {}", self.host)))?;
+            let known = inventory
+                .hosts
+                .get(&self.host)
+                .ok_or_else(|| io::Error::other(format!("there is no host {}", self.host)))?;
             connect(&self.connector.endpoint(known), &self.connector.ssh).await.map_err(io::Error::other)
         };
         let transport = self.transport.get_or_try_init(open).await?;
@@ -194,7 +212,9 @@ impl Kubeconfigs {
     /// None for this machine itself: then the way is direct.
     fn via(&self, host: String) -> Option<Arc<dyn Dial>> {
         let local = self.inventory.hosts.get(&host).is_some_and(|known| known.transport == HostTransport::Local);
-        (!local).then(|| Arc::new(Through { host, connector: Arc::clone(&self.connector), transport: OnceCell::new() }) as _)
+        (!local).then(|| {
+            Arc::new(Through { host, connector: Arc::clone(&self.connector), transport: OnceCell::new() }) as _
+        })
     }
 
     /// The first host that answers.

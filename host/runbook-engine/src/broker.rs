@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Content, Look, Note, Outcome, Prior, Request, Response, Target, Timing,
-    Verdict,
+    Act, Answer, Call, CallError, Change, Content, FileWant, FilesAct, Look, Note, Outcome, Prior, Request, Response,
+    Target, Timing, Verdict,
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Instance};
@@ -381,7 +381,8 @@ impl Broker {
     ) -> Response {
         let started = Instant::now();
         let target = request.target.clone();
-        let intent = Event::Intended { instance: self.instance.clone(), call, request, prior: visible, diff };
+        let prior_of_journal = without_hashes_of_secrets(&change.act, &prior, visible);
+        let intent = Event::Intended { instance: self.instance.clone(), call, request, prior: prior_of_journal, diff };
         self.note(intent, true).await?;
         // A task of its own: the call's result is recorded even if the guest that asked for it is gone by then.
         let this = self.this.upgrade().ok_or_else(|| CallError::Failed("the step has ended".to_owned()))?;
@@ -580,6 +581,23 @@ impl Progress for Reporter {
     fn line(&self, line: &str) {
         self.progress(line, 0, None, "");
     }
+}
+
+/// The hash of a content tells a short secret in it to whoever can guess: such hashes are not written.
+fn without_hashes_of_secrets(act: &Act, prior: &Prior, visible: Prior) -> Prior {
+    let (Act::Files(FilesAct { want: FileWant::File { content, .. }, .. }), Prior::File(raw), Prior::File(mut visible)) =
+        (act, prior, visible.clone())
+    else {
+        return visible;
+    };
+    if matches!(content, Content::Text(text) if text.has_secret()) {
+        visible.wanted_sha256 = None;
+        visible.sha256 = None;
+    }
+    if raw.content != visible.content {
+        visible.sha256 = None;
+    }
+    Prior::File(visible)
 }
 
 fn is_process(act: &runbook_model::call::KubeAct) -> bool {

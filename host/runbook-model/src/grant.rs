@@ -267,7 +267,17 @@ impl Grants {
                     rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, &command.argv))
                 })?;
             }
-            FileWant::File { .. } | FileWant::Directory { .. } | FileWant::Link { .. } | FileWant::Absent => {}
+            // A link in place of a granted folder would move all that is granted below it to wherever the link points.
+            FileWant::Link { .. } => {
+                let path = normal_path(&act.path);
+                self.any(power, &format!("a link at {}", act.path), |rule| {
+                    rule.path
+                        .as_ref()
+                        .zip(path.as_ref())
+                        .is_some_and(|(granted, path)| granted.covers(path) && !(granted.below && granted.top == *path))
+                })?;
+            }
+            FileWant::File { .. } | FileWant::Directory { .. } | FileWant::Absent => {}
         }
         self.path(&[power], &act.path)
     }

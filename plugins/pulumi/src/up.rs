@@ -33,6 +33,7 @@ pub(crate) fn converge(input: Input) -> Result<Outputs> {
     let version = stack.check()?;
 
     let mut preview = look(&stack, version)?;
+    judge(&stack, &preview, &input)?;
     let settles = !preview.pending.is_empty();
     if settles {
         if !input.refresh {
@@ -41,20 +42,13 @@ pub(crate) fn converge(input: Input) -> Result<Outputs> {
         let settled = change(&stack, version, &input, stack.settle(&preview.pending))?;
         if !matches!(settled, Outcome::Planned) {
             preview = look(&stack, version)?;
+            judge(&stack, &preview, &input)?;
         }
     }
-    protect::judge(&preview, &input).map_err(|why| Error::conflict(format!("{}: {why}", stack.said())))?;
 
-    let changes = preview.changes();
-    if changes.is_empty() {
-        if settles && preview.pending.is_empty() {
-            info!("{}: what was pending is settled, and nothing differs", stack.said());
-        }
+    if preview.changes().is_empty() {
         // Where the settling is only planned, what the outputs will be is not known: that is for the host to see.
         return Ok(Outputs { changed: settles, outputs: stack.outputs()?, changes: BTreeMap::new() });
-    }
-    for step in &changes {
-        info!("{} {}{}", step.op, step.label(), step.reasons());
     }
     for warning in preview.warnings() {
         warn!("pulumi says: {warning}");
@@ -91,12 +85,18 @@ fn look(stack: &Stack<'_>, version: Version) -> Result<Preview> {
     match read {
         Ok(preview) if output.success() => Ok(preview),
         Ok(preview) => {
-            let said = format!("{}\n{}", output.stderr_text(), preview.errors());
-            Err(stack.error(Trouble::of(&said, output.code(), version), &output))
+            let errors = preview.errors();
+            let said = format!("{}\n{}", errors.join("\n"), output.stderr_text());
+            Err(stack.error(Trouble::of(&said, output.code(), version).or_failed(Vec::new(), errors), &output))
         }
         Err(why) if output.success() => Err(Error::failed(format!("{}: {why}", stack.said()))),
         Err(_) => Err(stack.error(Trouble::of(&output.stderr_text(), output.code(), version), &output)),
     }
+}
+
+/// What must not be done is refused before anything is.
+fn judge(stack: &Stack<'_>, preview: &Preview, input: &Input) -> Result<()> {
+    protect::judge(preview, input).map_err(|why| Error::conflict(format!("{}: {why}", stack.said())))
 }
 
 /// Carries out what changes the stack. A lock is removed where the step says so, and whoever took it is dead.
@@ -126,9 +126,6 @@ fn failure(outcome: &Outcome, version: Version) -> Option<Trouble> {
         return None;
     }
     let said = format!("{}\n{}", events.errors.join("\n"), output.stderr_text());
-    Some(match Trouble::of(&said, output.code(), version) {
-        Trouble::Other if !events.failed.is_empty() => Trouble::Failed { failed: events.failed, errors: events.errors },
-        Trouble::Other if output.success() => Trouble::Incomplete,
-        trouble => trouble,
-    })
+    let trouble = Trouble::of(&said, output.code(), version).or_failed(events.failed, events.errors);
+    Some(if trouble == Trouble::Other && output.success() { Trouble::Incomplete } else { trouble })
 }

@@ -160,6 +160,20 @@ fn paths_stay_below_their_prefix() {
 }
 
 #[test]
+fn a_granted_folder_cannot_become_a_link() {
+    let link = |path: &str| {
+        let want = FileWant::Link { target: "/etc".into() };
+        Call::Change(Change { act: Act::Files(FilesAct { path: path.into(), want }), effect: Effect::default() })
+    };
+    let below = Case { asks: ask("files.write", json!({"path": "/srv/app/**"})), ..Case::default() };
+    assert!(below.check(machine(), link("/srv/app/current")).is_ok());
+    assert!(below.check(machine(), link("/srv/app")).is_err());
+    assert!(below.check(machine(), link("/srv/./app/")).is_err());
+    let exact = Case { asks: ask("files.write", json!({"path": "/srv/app"})), ..Case::default() };
+    assert!(exact.check(machine(), link("/srv/app")).is_ok());
+}
+
+#[test]
 fn objects_by_kind_namespace_and_name() {
     let case = Case {
         asks: ask("kube.delete", json!({"kind": "ConfigMap", "namespace": "${input.ns}", "name": "x-*"})),

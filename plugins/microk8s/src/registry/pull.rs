@@ -86,10 +86,11 @@ fn find_node(node: &Node, cluster: &Cluster) -> Result<String> {
     let hostname = node.machine.facts()?.hostname.to_lowercase();
     let nodes: Vec<Value> = cluster.list(&Selector::new("Node"))?;
     let name = |node: &Value| node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let is_it = |node: &&Value| {
+    let by_hostname = |node: &&Value| {
         name(node) == hostname || node["metadata"]["labels"]["kubernetes.io/hostname"].as_str() == Some(&hostname)
     };
-    match nodes.iter().find(is_it) {
+    let by_inventory = |known: &&Value| name(known) == node.name();
+    match nodes.iter().find(by_hostname).or_else(|| nodes.iter().find(by_inventory)) {
         Some(found) => Ok(name(found)),
         None => fail!(
             "the cluster {} has no node {hostname:?}, as {} calls itself; its nodes are: {}. Has the host joined it?",

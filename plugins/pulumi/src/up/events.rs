@@ -23,8 +23,8 @@ impl Events {
     /// Reads all lines that are events. What pulumi does not write yet is passed over.
     pub(super) fn read(stdout: &[u8]) -> Self {
         let mut events = Self::default();
-        for line in String::from_utf8_lossy(stdout).lines() {
-            if let Ok(event) = serde_json::from_str::<Value>(line) {
+        for line in stdout.split(|byte| *byte == b'\n') {
+            if let Ok(event) = serde_json::from_slice::<Value>(line) {
                 events.add(&event);
             }
         }

@@ -45,15 +45,21 @@ pub(super) fn taken_apart(urn: &str) -> (&str, &str) {
 
 impl Step {
     /// "kubernetes:apps/v1:Deployment buttons".
-    pub(super) fn label(&self) -> String {
+    fn label(&self) -> String {
         let (kind, name) = taken_apart(&self.urn);
         format!("{kind} {name}")
     }
 
-    /// Which properties differ: " (data)".
-    pub(super) fn reasons(&self) -> String {
-        let reasons = self.replace_reasons.as_ref().or(self.diff_reasons.as_ref()).map(|names| names.join(", "));
-        reasons.filter(|names| !names.is_empty()).map(|names| format!(" ({names})")).unwrap_or_default()
+    /// Which properties differ: "data, labels".
+    fn reasons(&self) -> String {
+        self.replace_reasons.as_ref().or(self.diff_reasons.as_ref()).map(|names| names.join(", ")).unwrap_or_default()
+    }
+
+    /// For a person: "update kubernetes:core/v1:ConfigMap switches (data)".
+    pub(super) fn said(&self) -> String {
+        let reasons = self.reasons();
+        let reasons = if reasons.is_empty() { reasons } else { format!(" ({reasons})") };
+        format!("{} {}{reasons}", self.op, self.label())
     }
 }
 
@@ -81,13 +87,15 @@ impl Preview {
         self.steps.iter().filter(|step| !is_quiet(&step.op)).collect()
     }
 
-    /// "create 1 (Deployment buttons), delete 1 (CronJob old)".
+    /// "update 1 (ConfigMap switches: data), delete 1 (CronJob old)".
     pub(super) fn summary(&self) -> String {
-        const NAMED: usize = 8;
+        const NAMED: usize = 20;
         let mut ops: Vec<(&str, Vec<String>)> = Vec::new();
         for step in self.changes() {
             let (kind, name) = taken_apart(&step.urn);
-            let short = format!("{} {name}", kind.rsplit(':').next().unwrap_or(kind));
+            let reasons = step.reasons();
+            let colon = if reasons.is_empty() { "" } else { ": " };
+            let short = format!("{} {name}{colon}{reasons}", kind.rsplit(':').next().unwrap_or(kind));
             match ops.iter_mut().find(|(op, _)| *op == step.op) {
                 Some((_, names)) => names.push(short),
                 None => ops.push((&step.op, vec![short])),
@@ -106,8 +114,8 @@ impl Preview {
     }
 
     /// What it calls an error.
-    pub(super) fn errors(&self) -> String {
-        self.said("error").join("\n")
+    pub(super) fn errors(&self) -> Vec<String> {
+        self.said("error").into_iter().map(str::to_owned).collect()
     }
 
     fn said(&self, severity: &str) -> Vec<&str> {
@@ -135,11 +143,11 @@ mod tests {
         let preview = Preview::read(include_bytes!("../../testdata/pulumi_preview_changes.json"), "").unwrap();
         assert_eq!(
             preview.summary(),
-            "update 1 (ConfigMap switches), create 1 (Deployment buttons), replace 1 (Command populate), delete 1 (CronJob old)"
+            "update 1 (ConfigMap switches: data), create 1 (Deployment buttons), replace 1 (Command populate: triggers), \
+             delete 1 (CronJob old)"
         );
-        let labels: Vec<String> = preview.changes().iter().map(|s| format!("{}{}", s.label(), s.reasons())).collect();
-        assert_eq!(labels[0], "kubernetes:core/v1:ConfigMap switches (data)");
-        assert_eq!(labels[2], "command:local:Command populate (triggers)");
+        assert_eq!(preview.changes()[0].said(), "update kubernetes:core/v1:ConfigMap switches (data)");
+        assert_eq!(preview.changes()[1].said(), "create kubernetes:apps/v1:Deployment buttons");
         assert_eq!(preview.warnings(), ["the namespace already exists"]);
         assert!(preview.pending.is_empty());
     }

@@ -19,7 +19,7 @@ const HOLD_DATA: [&str; 4] = [
 pub(super) fn judge(preview: &Preview, input: &Input) -> Result<(), String> {
     let (mut with_data, mut forbidden, mut unexpected) = (Vec::new(), Vec::new(), Vec::new());
     for step in preview.changes() {
-        let said = format!("{} {}{}", step.op, step.label(), step.reasons());
+        let said = step.said();
         let is_lost = does(step, "delete") || does(step, "replace");
         let allowed = input.allow_delete.iter().any(|pattern| matches(pattern, &step.urn));
         if is_lost && !allowed && HOLD_DATA.iter().any(|kind| matches(kind, &step.urn)) {

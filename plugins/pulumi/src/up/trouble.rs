@@ -94,6 +94,11 @@ impl Trouble {
         }
     }
 
+    /// The same; or, where it is none that is known, what pulumi reported as failed operations and as errors.
+    pub(super) fn or_failed(self, failed: Vec<String>, errors: Vec<String>) -> Self {
+        if self == Self::Other && !(failed.is_empty() && errors.is_empty()) { Self::Failed { failed, errors } } else { self }
+    }
+
     /// What happened to which stack, and what to do.
     pub(super) fn error(self, stack: &str) -> Error {
         let text = match self {
@@ -143,6 +148,7 @@ impl Trouble {
             Self::TimedOut => {
                 format!("{stack}: an operation took too long. What is waited for stands in pulumi's output")
             }
+            Self::Failed { failed, errors } if failed.is_empty() => format!("{stack}: pulumi failed: {}", errors.join("\n")),
             Self::Failed { failed, errors } => {
                 let colon = if errors.is_empty() { "" } else { ": " };
                 format!(
@@ -197,6 +203,9 @@ mod tests {
         assert_eq!(Trouble::of("", Some(6), NEW), Trouble::NoStack);
         assert_eq!(Trouble::of("", Some(6), OLD), Trouble::Other);
         assert_eq!(Trouble::of("", Some(255), NEW), Trouble::Other);
+        assert_eq!(Trouble::NoStack.or_failed(Vec::new(), vec!["x".to_owned()]), Trouble::NoStack);
+        let error = Trouble::Other.or_failed(Vec::new(), vec!["no module named x".to_owned()]).error("stack s");
+        assert_eq!(error.message(), "stack s: pulumi failed: no module named x");
     }
 
     #[test]

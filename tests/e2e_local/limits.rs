@@ -1,0 +1,111 @@
+//! Plugins that use up what they are given: one failed step each, and everything else goes on.
+
+use runbook_model::event::{Event, StepOutcome};
+use runbook_tests::{TestEnv, component};
+
+use crate::support::{folder, journal, outcomes, reason};
+
+/// The probe on one host, with a step for another host beside it.
+fn misbehave(how: &str, timeout: &str) -> (TestEnv, runbook_tests::Outcome) {
+    let env = TestEnv::new();
+    let scratch = folder(&env, "scratch");
+    std::fs::copy(component("probe"), env.work().join("probe.wasm")).expect("it was built");
+    let text = format!(
+        r#"schema = 1
+name = "limits"
+
+[plugins]
+mine = "./probe.wasm"
+
+[hosts.here]
+transport = "local"
+
+[hosts.other]
+transport = "local"
+
+[[step]]
+id = "bad"
+uses = "mine/misbehave"
+on = "here"
+needs = []
+allow = "asked"
+on_failure = "continue"
+timeout = "{timeout}"
+with = {{ how = "{how}" }}
+
+[[step]]
+id = "beside"
+uses = "core/file"
+on = "other"
+needs = []
+with = {{ path = "{dir}/beside", content = "fine" }}
+
+[[step]]
+id = "after"
+uses = "core/file"
+on = "other"
+with = {{ path = "{dir}/after", content = "fine" }}
+"#,
+        dir = scratch.display()
+    );
+    env.write("x.toml", text);
+    let out = env.run(&["exec", "x.toml"]);
+    for name in ["beside", "after"] {
+        assert!(scratch.join(name).exists(), "{how}: {name}: {out}");
+    }
+    (env, out)
+}
+
+#[test]
+fn each_is_one_failed_step_with_a_clear_message() {
+    for (how, timeout, says) in [
+        ("loop", "3s", "time"),
+        ("memory", "5m", "memory"),
+        ("recurse", "5m", "stack"),
+        ("log", "5m", "log"),
+        ("calls", "5m", "calls"),
+        ("handles", "5m", "handles"),
+        ("sleep", "3s", "time"),
+        ("pause", "3s", "time"),
+        ("swallow", "3s", "time"),
+        ("panic", "5m", "the reason of the panic"),
+        ("exit", "5m", "exit"),
+        ("forge", "5m", "handle"),
+        ("use after drop", "5m", "handle"),
+        ("confuse", "5m", "handle"),
+        ("no json", "5m", "JSON"),
+        ("not declared", "5m", "surprise"),
+        ("large", "5m", "outputs"),
+    ] {
+        let (env, out) = misbehave(how, timeout);
+        assert_eq!(out.code, Some(1), "{how}: {out}");
+        let out = out.last_line("failed: 3 steps, 2 changed, 0 unchanged, 0 skipped, 1 failed");
+        let records = journal(&env);
+        let ended = outcomes(&records);
+        assert!(ended.contains(&("bad on here".to_owned(), StepOutcome::Failed)), "{how}: {out}");
+        let reason = reason(&records, "bad");
+        assert!(reason.to_lowercase().contains(&says.to_lowercase()), "{how}: {reason}");
+        assert!(reason.len() < 4000, "{how}: a message is for reading: {reason}");
+        let size = std::fs::metadata(crate::support::runs(&env)[0].join("journal.jsonl")).map_or(0, |m| m.len());
+        assert!(size < 64 << 20, "{how}: a flood does not fill the disk with its journal: {size} bytes");
+    }
+}
+
+#[test]
+fn there_is_nothing_around_it() {
+    let (env, out) = misbehave("ambient", "5m");
+    out.ok().last_line("succeeded: 3 steps, 2 changed, 1 unchanged, 0 skipped, 0 failed");
+    let outputs = journal(&env).into_iter().find_map(|r| match r.event {
+        Event::StepFinished { instance, outputs, .. } if instance.step == "bad" => Some(outputs),
+        _ => None,
+    });
+    let results = outputs.expect("the step ended")["results"].to_string();
+    assert!(results.contains("file true") && results.contains("connect true") && results.contains("env 0"), "{results}");
+}
+
+#[test]
+fn paths_that_climb_are_denied() {
+    let (env, out) = misbehave("climb", "5m");
+    let denied = journal(&env).iter().filter(|r| matches!(r.event, Event::Denied { .. })).count();
+    assert!(denied >= 2, "{out}");
+}
