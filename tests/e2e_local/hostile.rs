@@ -29,7 +29,7 @@ impl World {
 name = "hostile"
 
 [plugins]
-mine = "./hostile.wasm"
+hostile = "./hostile.wasm"
 
 [inputs.elsewhere]
 type = "secret"
@@ -43,7 +43,7 @@ transport = "local"
 
 [[step]]
 id = "reach"
-uses = "mine/reach"
+uses = "hostile/reach"
 on = "here"
 {allow}
 with = {{ how = "{how}", inside = "{}", outside = "{}" }}

@@ -138,7 +138,7 @@ with = { path = "SCRATCH/default", content = "{{ steps.never.outcome }}" }
     let before = Tree::of(&scratch);
     env.run(&["plan", "x.toml"])
         .ok()
-        .stdout_has("cannot be looked at before ask")
+        .stdout_has("depends on a step that has not run")
         .last_line("plan: 4 steps, 1 would change, 3 may change, 0 unchanged, 0 skipped, 0 failed");
     before.assert_untouched();
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 4 steps, 3 changed, 0 unchanged, 1 skipped, 0 failed");

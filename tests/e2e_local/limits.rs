@@ -15,7 +15,7 @@ fn misbehave(how: &str, timeout: &str) -> (TestEnv, runbook_tests::Outcome) {
 name = "limits"
 
 [plugins]
-mine = "./probe.wasm"
+probe = "./probe.wasm"
 
 [hosts.here]
 transport = "local"
@@ -25,7 +25,7 @@ transport = "local"
 
 [[step]]
 id = "bad"
-uses = "mine/misbehave"
+uses = "probe/misbehave"
 on = "here"
 needs = []
 allow = "asked"

@@ -41,7 +41,7 @@ fn cases() -> Vec<Case> {
             steps("[[step]]\nid = \"a\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"b\"]\nwith = { argv = [\"true\"] }\n\
                    [[step]]\nid = \"b\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"a\"]\nwith = { argv = [\"true\"] }\n"),
             3,
-            &["`a`", "`b`"],
+            &["a -> b -> a", "bad.toml:"],
         ),
         case("missing plugin", steps("[[step]]\nid = \"x\"\nuses = \"cor/file\"\non = \"here\"\n"), 3, &["cor", "core"]),
         case("missing action", steps("[[step]]\nid = \"x\"\nuses = \"core/fiel\"\non = \"here\"\n"), 3, &["did you mean", "file"]),

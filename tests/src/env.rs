@@ -64,7 +64,8 @@ impl TestEnv {
         self.dir.path().join("work")
     }
 
-    /// Where `runbook` keeps its journals, caches and settings: the four XDG directories lie below it.
+    /// Where `runbook` keeps its journals and settings: three of the XDG directories lie below it. The fourth, the cache, is shared by
+    /// all worlds, as compiling the plugins in a debug build takes seconds each time.
     pub fn xdg(&self) -> PathBuf {
         self.dir.path().join("xdg")
     }
@@ -108,10 +109,10 @@ impl TestEnv {
             ("XDG_CONFIG_HOME", "config"),
             ("XDG_DATA_HOME", "data"),
             ("XDG_STATE_HOME", "state"),
-            ("XDG_CACHE_HOME", "cache"),
         ] {
             command.env(name, self.xdg().join(folder));
         }
+        command.env("XDG_CACHE_HOME", shared_cache());
         command.envs(self.vars.iter().map(|(n, v)| (n, v)));
         command
     }
@@ -132,6 +133,12 @@ impl TestEnv {
     pub fn other(&self, argv: &[&str]) -> Outcome {
         Outcome::of(Command::new(argv[0]).args(&argv[1..]).env("HOME", self.home()).current_dir(self.work()))
     }
+}
+
+/// The cache that all worlds share: beside the tests in the target directory.
+fn shared_cache() -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its own executable");
+    test.ancestors().nth(3).expect("cargo puts tests three levels down").join("tmp/cache-of-tests")
 }
 
 /// The built `runbook`: what `RUNBOOK_TEST_BIN` names, else the one beside this test in the target directory. Cargo tells the path

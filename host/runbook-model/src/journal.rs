@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn a_newer_minor_is_read_and_another_major_refused() {
         let newer = "{\"seq\":2,\"at\":0,\"event\":{\"kind\":\"from_the_future\",\"x\":1}}";
-        let mut text = journal().split_inclusive('\n').next().expect("a line").to_owned();
-        text += &format!("{{\"sum\":\"{}\",\"record\":{newer}}}\n", checksum(newer));
+        let first = journal().split_inclusive('\n').next().expect("a line").to_owned();
+        let text = format!("{first}{{\"sum\":\"{}\",\"record\":{newer}}}\n", checksum(newer));
         let records = decode(&text).expect("tolerated");
         assert_eq!(records[1].event, Event::Unknown);
 
