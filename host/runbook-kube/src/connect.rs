@@ -18,6 +18,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::access::{Dial, Stream};
 use crate::gate::{GateLayer, Traffic};
+use crate::tls;
 
 /// TCP, TLS and what lies between; a LAN needs milliseconds, a sleeping disk on the way some seconds.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ where
     C::Future: Send + 'static,
     C::Error: Into<BoxError> + Send + Sync + 'static,
 {
-    let tls = Patient(config.rustls_https_connector_with_connector(connector)?);
+    let tls = Patient(tls::https(config, connector)?);
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_LIMIT)

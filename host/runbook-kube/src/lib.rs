@@ -24,6 +24,7 @@ mod refusal;
 mod resource;
 mod secrets;
 mod session;
+mod tls;
 mod wait;
 
 pub use access::{ClusterAccess, Dial, KubeconfigSource, Origin, SourceReader, Stream};

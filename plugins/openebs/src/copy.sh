@@ -14,6 +14,9 @@ refuse() {
 }
 trap 'code=$?; [ $code -eq 0 ] || [ -s "$RESULT" ] || printf "{\"error\":\"%s\"}" "$doing" >"$RESULT"' EXIT
 
+# A copy that nobody waits for any more must not come to its end: then its mark would be gone, and nobody would know whose it is.
+trap 'exit 143' TERM INT
+
 say() { doing=$1; echo "$1"; }
 top() { find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name "$mark"; }
 # Runs find on all that counts. What fails in a pipe must not look like an empty answer.

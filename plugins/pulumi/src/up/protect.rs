@@ -33,9 +33,12 @@ pub(super) fn judge(preview: &Preview, input: &Input) -> Result<(), String> {
     }
     let mut why = Vec::new();
     if !with_data.is_empty() {
+        let hint = match input.refresh {
+            true => "",
+            false => ". If everything is to be replaced, then the state is of another cluster: try `refresh = true`",
+        };
         why.push(format!(
-            "`up` would delete data: {}. If that is meant, name them in `allow_delete`. If everything is to be replaced, then the \
-             state is of another cluster: try `refresh = true`",
+            "`up` would delete data: {}. If that is meant, name them in `allow_delete`{hint}",
             with_data.join("; ")
         ));
     }

@@ -16,6 +16,7 @@ pub(super) struct Stack<'a> {
     input: &'a Input,
     env: BTreeMap<String, Text>,
     reads: Vec<String>,
+    alters: Vec<String>,
 }
 
 /// What `stack ls` says of it.
@@ -40,19 +41,18 @@ impl<'a> Stack<'a> {
         env.extend(input.env.iter().map(|(name, value)| (name.clone(), value.clone())));
 
         // What the program and the state hang on. Tools that it needs are packages.
-        let mut reads = vec!["pulumi".to_owned(), "package".to_owned(), format!("path:{}", input.project)];
+        let mut reads = vec!["package".to_owned(), format!("path:{}", input.project)];
         reads.extend(input.config_file.as_ref().map(|path| format!("path:{path}")));
         let url = env.get("PULUMI_BACKEND_URL").and_then(Text::as_plain);
-        reads.extend(
-            url.and_then(|url| url.strip_prefix("file://"))
-                .filter(|path| path.starts_with('/'))
-                .map(|path| format!("path:{path}")),
-        );
+        let state = url.and_then(|url| url.strip_prefix("file://")).filter(|path| path.starts_with('/'));
+        let mut alters = vec!["pulumi".to_owned()];
+        alters.extend(state.map(|path| format!("path:{path}")));
+        reads.extend(alters.iter().cloned());
         for name in ["KUBECONFIG", "PULUMI_CONFIG_PASSPHRASE_FILE"] {
             let path = env.get(name).and_then(Text::as_plain).filter(|path| path.starts_with('/'));
             reads.extend(path.map(|path| format!("path:{path}")));
         }
-        Self { machine, input, env, reads }
+        Self { machine, input, env, reads, alters }
     }
 
     /// What errors call it.
@@ -153,7 +153,7 @@ impl<'a> Stack<'a> {
                      data comes back from a backup only",
                     self.input.project
                 ))
-                .alters(self.alters())
+                .alters(self.alters.clone())
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a> Stack<'a> {
         move || {
             let cmd = self.cmd(["refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--json"]);
             let cmd = cmd.args(self.place()).args(self.selection(false)).timeout(self.input.timeout).follow();
-            cmd.change(summary.clone()).harmless().alters(self.alters())
+            cmd.change(summary.clone()).harmless().alters(self.alters.clone())
         }
     }
 
@@ -180,7 +180,7 @@ impl<'a> Stack<'a> {
             ))
             .harmless()
             .repeats()
-            .alters(self.alters())
+            .alters(self.alters.clone())
     }
 
     /// The outputs of the stack. Secrets read "[secret]".
@@ -215,10 +215,6 @@ impl<'a> Stack<'a> {
         args.extend(self.input.parallel.map(|n| format!("--parallel={n}")));
         args.extend(self.input.config_file.as_ref().map(|path| format!("--config-file={path}")));
         args
-    }
-
-    fn alters(&self) -> Vec<String> {
-        self.reads.iter().filter(|facet| *facet == "pulumi" || facet.contains("/.pulumi")).cloned().collect()
     }
 }
 

@@ -96,7 +96,11 @@ impl Trouble {
 
     /// The same; or, where it is none that is known, what pulumi reported as failed operations and as errors.
     pub(super) fn or_failed(self, failed: Vec<String>, errors: Vec<String>) -> Self {
-        if self == Self::Other && !(failed.is_empty() && errors.is_empty()) { Self::Failed { failed, errors } } else { self }
+        if self == Self::Other && !(failed.is_empty() && errors.is_empty()) {
+            Self::Failed { failed, errors }
+        } else {
+            self
+        }
     }
 
     /// What happened to which stack, and what to do.
@@ -148,7 +152,9 @@ impl Trouble {
             Self::TimedOut => {
                 format!("{stack}: an operation took too long. What is waited for stands in pulumi's output")
             }
-            Self::Failed { failed, errors } if failed.is_empty() => format!("{stack}: pulumi failed: {}", errors.join("\n")),
+            Self::Failed { failed, errors } if failed.is_empty() => {
+                format!("{stack}: pulumi failed: {}", errors.join("\n"))
+            }
             Self::Failed { failed, errors } => {
                 let colon = if errors.is_empty() { "" } else { ": " };
                 format!(
