@@ -35,7 +35,7 @@ impl Cluster {
             std::fs::create_dir(root.path().join(dir)).expect("a fresh directory can be written to");
         }
         let cluster = Self { admin, namespace, root };
-        cluster.write_kubeconfig();
+        cluster.write_kubeconfig(&cluster.kubeconfig(), "extendedKeyUsage=clientAuth\n");
         cluster.kubectl(&["create", "namespace", cluster.namespace()]);
         // Another test may make them at the same moment: then one of the two is told that they are there.
         let classes = text(&tests_dir().join("kube/classes.yaml")).to_owned();
@@ -55,20 +55,26 @@ impl Cluster {
         self.root.path().join("kubeconfig")
     }
 
-    fn write_kubeconfig(&self) {
+    /// The same as microk8s 1.34 hands it out: its client certificate is of X.509 version 1.
+    pub fn kubeconfig_with_old_certificate(&self) -> PathBuf {
+        let path = self.root.path().join("kubeconfig-old");
+        self.write_kubeconfig(&path, "");
+        path
+    }
+
+    /// OpenSSL 3 makes a certificate of version 3 only where it has an extension.
+    fn write_kubeconfig(&self, path: &Path, extensions: &str) {
         let pki = self.admin.with_file_name("pki");
         let at = |name: &str| text(&self.root.path().join(name)).to_owned();
-        let (key, request, certificate) = (at("user.key"), at("user.csr"), at("user.crt"));
+        let (key, request, certificate, file) = (at("user.key"), at("user.csr"), at("user.crt"), at("user.ext"));
         let subject = format!("/O=system:masters/CN={}", self.namespace);
         must(&["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
         must(&["openssl", "req", "-new", "-key", &key, "-subj", &subject, "-out", &request]);
+        put(Path::new(&file), extensions, 0o644);
         let serial = std::process::id().to_string();
         let (ca, ca_key) = (pki.join("ca.crt"), pki.join("ca.key"));
         let sign = ["openssl", "x509", "-req", "-sha256", "-days", "2", "-set_serial", &serial, "-in", &request];
-        // Without an extension it would be of version 1, which rustls does not take.
-        let extensions = self.root.path().join("user.ext");
-        put(&extensions, "extendedKeyUsage=clientAuth\n", 0o644);
-        let with = ["-CA", text(&ca), "-CAkey", text(&ca_key), "-extfile", text(&extensions), "-out", &certificate];
+        let with = ["-CA", text(&ca), "-CAkey", text(&ca_key), "-extfile", &file, "-out", &certificate];
         must(&[&sign[..], &with].concat());
         let mut config = read(&self.admin);
         for (field, file) in [("client-certificate-data", &certificate), ("client-key-data", &key)] {
@@ -76,7 +82,7 @@ impl Cluster {
             let data = must(&["base64", "-w0", file]);
             config = pattern.replace(&config, format!("{field}: {data}")).into_owned();
         }
-        put(&self.kubeconfig(), config, 0o600);
+        put(path, config, 0o600);
     }
 
     /// Name of the fresh namespace.

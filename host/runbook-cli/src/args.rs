@@ -16,9 +16,12 @@ use clap::{ArgAction, Parser, Subcommand};
   runbook exec dr.toml          do it; a second time it finds nothing to do
   runbook show                  what the last run did
 
-Exit codes: 0 success, 1 a step failed, 2 usage, 3 runbook or input invalid, 4 plugin or grant refused before
-anything ran, 5 stuck: a person is needed, 6 cancelled, 7 internal error; `plan --detailed-exitcode`: 10 when
-there are changes."
+Exit codes:
+  0 success                          5 stuck: a person is needed
+  1 a step failed                    6 cancelled
+  2 usage                            7 internal error
+  3 runbook or input invalid        10 changes (plan --detailed-exitcode)
+  4 plugin or grant refused before anything ran"
 )]
 pub(crate) struct Args {
     /// What to do.

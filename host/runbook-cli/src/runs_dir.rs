@@ -24,9 +24,9 @@ pub(crate) fn cache() -> Result<PathBuf, CliError> {
     Ok(project()?.cache_dir().join("components"))
 }
 
-/// A name for a new run, which sorts by time: `20261121-014502-homelab-dr-k3fa`.
+/// A name for a new run, which sorts by time, to the millisecond: `20261121-014502123-homelab-dr-3fa9`.
 pub(crate) fn new_name(runbook: &str) -> String {
-    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S%3f").to_string();
     let slug: String = runbook
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })

@@ -72,17 +72,17 @@ fn load(data: Option<&str>, file: Option<&str>) -> Option<Vec<u8>> {
 
 /// Whether a certificate says no version, which means 1: `SEQUENCE { SEQUENCE { [0] version OPTIONAL, ... } ... }`.
 fn is_version_1(der: &[u8]) -> bool {
-    const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
-    let inside = |der: &[u8]| -> Option<Vec<u8>> {
-        let (&tag, rest) = der.split_first()?;
-        let (&length, rest) = rest.split_first()?;
-        // The long form of a length says in how many bytes it stands.
-        let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
-        (tag == SEQUENCE).then(|| rest.get(skip..).map(<[u8]>::to_vec)).flatten()
-    };
-    inside(der).and_then(|certificate| inside(&certificate)).and_then(|to_be_signed| to_be_signed.first().copied())
-        .is_some_and(|tag| tag != VERSION)
+    let to_be_signed = inside(der).and_then(inside);
+    to_be_signed.and_then(<[u8]>::first).is_some_and(|tag| *tag != VERSION)
+}
+
+/// What is in a `SEQUENCE`, and all that follows it.
+fn inside(der: &[u8]) -> Option<&[u8]> {
+    let [0x30, length, rest @ ..] = der else { return None };
+    // The long form of a length says in how many bytes it stands.
+    let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
+    rest.get(skip..)
 }
 
 #[cfg(test)]

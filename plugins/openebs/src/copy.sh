@@ -7,6 +7,7 @@ SRC=${SRC:-/src} DST=${DST:-/dst} WORK=${WORK:-/work} RESULT=${RESULT:-/dev/term
 # Lies in the target while it is being filled: what is there is half a copy, and may be cleared.
 mark=.runbook-migrate
 broken=$WORK/broken
+doing=starting
 
 refuse() {
   printf '{"error":"%s","need":%s,"free":%s}' "$1" "${2:-0}" "${3:-0}" >"$RESULT"
