@@ -1,5 +1,6 @@
 //! `core/kube-apply` and `core/kube-wait`.
 
+use runbook_tests::Outcome;
 use serde_json::json;
 
 use crate::bench::Bench;
@@ -51,31 +52,39 @@ fn objects_are_made_and_kept_as_they_should_be() {
     assert_eq!(cluster.get("configmap/switches"), None);
     let made = bench.exec().ok().nowhere(PASSWORD).nowhere(ENCODED);
     made.last_line("succeeded: 2 steps, 1 changed, 1 unchanged, 0 skipped, 0 failed");
-    assert_eq!(cluster.get("configmap/switches").expect("it was made")["data"], json!({ "porch": "on", "hall": "off" }));
+    assert_eq!(
+        cluster.get("configmap/switches").expect("it was made")["data"],
+        json!({ "porch": "on", "hall": "off" })
+    );
     assert_eq!(cluster.get("secret/token").expect("it was made")["data"]["password"], ENCODED);
     bench.exec_again_changes_nothing();
 
-    // Drift: a field of ours was changed, another one is somebody else's and stays.
-    cluster.kubectl(&["patch", "configmap", "switches", "--field-manager=runbook", "-p", r#"{"data": {"hall": "on"}}"#]);
-    cluster.kubectl(&["patch", "secret", "token", "--field-manager=runbook", "-p", r#"{"stringData": {"password": "changed-by-hand"}}"#]);
-    cluster.kubectl(&["patch", "configmap", "switches", "-p", r#"{"data": {"attic": "on"}}"#]);
-    let plan = bench.plan().ok().stdout_has("-  hall: ").stdout_has("+  hall: ");
-    let changed = "Y2hhbmdlZC1ieS1oYW5k"; // "changed-by-hand"
-    let _ = plan.nowhere(PASSWORD).nowhere(ENCODED).nowhere(changed).nowhere("changed-by-hand");
-    let json = bench.env.run(&["plan", "r.toml", "--json"]).ok();
-    let _ = json.nowhere(PASSWORD).nowhere(ENCODED).nowhere(changed).nowhere("changed-by-hand");
+    // Drift: a field of ours is gone, and so is an object; a field of somebody else is theirs and stays.
+    cluster.kubectl(&["patch", "configmap", "switches", "-p", r#"{"data": {"hall": null, "attic": "on"}}"#]);
+    cluster.kubectl(&["delete", "secret", "token"]);
+    let _ = bench.plan().ok().stdout_has("+  hall: ").nowhere(PASSWORD).nowhere(ENCODED);
     bench.exec().ok();
     let data = cluster.get("configmap/switches").expect("it is there")["data"].clone();
     assert_eq!(data, json!({ "porch": "on", "hall": "off", "attic": "on" }));
     assert_eq!(cluster.get("secret/token").expect("it is there")["data"]["password"], ENCODED);
     bench.exec_again_changes_nothing();
-    // A Secret that kubectl applied holds its values a second time, in an annotation.
-    cluster.apply_text("apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {password: changed-by-hand}\n");
-    cluster.kubectl(&["patch", "secret", "token", "--field-manager=runbook", "-p", r#"{"data": {"password": "YQ=="}}"#]);
-    let plan = bench.plan().stdout_has("Secret ");
-    let _ = plan.nowhere(PASSWORD).nowhere(ENCODED).nowhere(changed).nowhere("changed-by-hand");
-    // Nor does the journal hold it.
-    let journals = bench.env.other(&["grep", "-rlE", &format!("{PASSWORD}|{ENCODED}|{changed}"), &bench.env.xdg().display().to_string()]);
+
+    // Somebody wrote another value with kubectl, which keeps it a second time in an annotation.
+    let (by_hand, changed) = ("changed-by-hand", "Y2hhbmdlZC1ieS1oYW5k");
+    let hidden = |outcome: Outcome| outcome.nowhere(PASSWORD).nowhere(ENCODED).nowhere(by_hand).nowhere(changed);
+    cluster
+        .apply_text("apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {password: changed-by-hand}\n");
+    bench.runbook(&OBJECTS.replace("with.manifest", "with.force = true\nwith.manifest"));
+    let _ = hidden(bench.plan().ok()).stdout_has("/token");
+    let _ = hidden(bench.exec().ok());
+    assert_eq!(cluster.get("secret/token").expect("it is there")["data"]["password"], ENCODED);
+    let _ = hidden(bench.env.run(&["show"]).ok());
+    bench.exec_again_changes_nothing();
+    let _ = bench.env.run(&["plan", "r.toml", "--json"]).ok().nowhere(PASSWORD).nowhere(ENCODED);
+
+    // Nor do the journals hold what the runbook calls a secret.
+    let journals =
+        bench.env.other(&["grep", "-rlE", &format!("{PASSWORD}|{ENCODED}"), &bench.env.xdg().display().to_string()]);
     assert_eq!(journals.stdout, "", "a secret is in the journal");
 }
 

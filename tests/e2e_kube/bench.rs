@@ -8,22 +8,22 @@ use runbook_tests::{Cluster, Outcome, TestEnv};
 use serde_json::Value;
 
 /// What runs in the lab's pods; the plugins' default images cannot be pulled there.
-pub const BUSYBOX: &str = "docker.io/library/busybox:1.35";
+pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.35";
 
 /// A namespace of the cluster, and a world in which `runbook` runs.
-pub struct Bench {
-    pub cluster: Cluster,
-    pub env: TestEnv,
+pub(crate) struct Bench {
+    pub(crate) cluster: Cluster,
+    pub(crate) env: TestEnv,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { cluster: Cluster::join(), env: TestEnv::new() }
     }
 
     /// A namespace with the claim `chime` of the old class, filled with [`awkward_files`](Self::awkward_files), and the Deployment
     /// that serves it.
-    pub fn with_chime() -> Self {
+    pub(crate) fn with_chime() -> Self {
         let bench = Self::new();
         bench.awkward_files();
         bench.cluster.apply("volumes.yaml");
@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// Waits until the Deployment `chime` is as it wants to be.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.cluster.wait_for("deployment/chime", "is available", |d| {
             d["spec"]["replicas"] == d["status"]["availableReplicas"]
                 && d["metadata"]["generation"] == d["status"]["observedGeneration"]
@@ -42,12 +42,12 @@ impl Bench {
     }
 
     /// Directory of the node that is the volume `old`, `new1` or `new2`.
-    pub fn volume(&self, name: &str) -> PathBuf {
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.cluster.root().join(name)
     }
 
     /// Fills the old volume with everything that a copy can get wrong.
-    pub fn awkward_files(&self) {
+    pub(crate) fn awkward_files(&self) {
         let at = |name: &str| self.volume("old").join(name);
         let put = |name: &str, content: &[u8], mode: u32, owner: u32, group: u32| {
             std::fs::create_dir_all(at(name).parent().expect("it has a folder")).expect("the volume can be written to");
@@ -76,39 +76,39 @@ impl Bench {
     }
 
     /// Writes a runbook whose cluster `lab` is this one, with the kubeconfig of this namespace's own user.
-    pub fn runbook(&self, steps: &str) {
+    pub(crate) fn runbook(&self, steps: &str) {
         self.runbook_with(&format!("kubeconfig = \"{}\"", self.cluster.kubeconfig().display()), steps);
     }
 
     /// The same with another cluster.
-    pub fn runbook_with(&self, cluster: &str, steps: &str) {
+    pub(crate) fn runbook_with(&self, cluster: &str, steps: &str) {
         let steps = steps.replace("${NAMESPACE}", self.cluster.namespace()).replace("${BUSYBOX}", BUSYBOX);
         self.env.write("r.toml", format!("schema = 1\nname = \"e2e\"\n\n[clusters.lab]\n{cluster}\n{steps}"));
     }
 
     /// `runbook plan`.
-    pub fn plan(&self) -> Outcome {
+    pub(crate) fn plan(&self) -> Outcome {
         self.env.run(&["plan", "r.toml"])
     }
 
     /// `runbook exec`, with a yes to every question.
-    pub fn exec(&self) -> Outcome {
+    pub(crate) fn exec(&self) -> Outcome {
         self.env.run(&["exec", "r.toml", "--yes"])
     }
 
     /// What was really changed with the kubeconfig of the runbook after the first `from` entries of the audit log.
-    pub fn changes_since(&self, from: usize) -> Vec<String> {
+    pub(crate) fn changes_since(&self, from: usize) -> Vec<String> {
         let asked = self.cluster.changes_asked().into_iter().skip(from);
         asked.filter(|line| !line.contains("dryRun=All") && !is_look(line)).collect()
     }
 
     /// Entries of the audit log so far.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.cluster.changes_asked().len()
     }
 
     /// Runs `exec` once more: nothing is left to do, and nothing is done.
-    pub fn exec_again_changes_nothing(&self) {
+    pub(crate) fn exec_again_changes_nothing(&self) {
         let (before, asked) = (self.objects(), self.asked());
         let outcome = self.exec().ok();
         assert!(outcome.stdout.contains(" 0 changed, "), "{outcome}");
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     /// All objects of the namespace and its volumes, by kind and name, without what their controllers report in between.
-    pub fn objects(&self) -> BTreeMap<String, Value> {
+    pub(crate) fn objects(&self) -> BTreeMap<String, Value> {
         let kinds = self.cluster.kubectl(&["api-resources", "--namespaced", "--verbs=list", "-o", "name"]);
         let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
         let ours = format!("test={}", self.cluster.namespace());
@@ -132,7 +132,9 @@ impl Bench {
                 if lives {
                     // The kubelet and the controllers write the state of probes into it.
                     object.remove("status");
-                    object["metadata"].as_object_mut().map(|meta| (meta.remove("resourceVersion"), meta.remove("managedFields")));
+                    object["metadata"]
+                        .as_object_mut()
+                        .map(|meta| (meta.remove("resourceVersion"), meta.remove("managedFields")));
                 }
                 objects.insert(name, Value::Object(std::mem::take(object)));
             }
@@ -142,13 +144,13 @@ impl Bench {
 }
 
 /// An entry into a container that only looks, as `volume/seed` does through pods that run.
-pub fn is_look(asked: &str) -> bool {
+pub(crate) fn is_look(asked: &str) -> bool {
     let looks = ["?command=sha256sum&", "?command=stat&command=-c&"];
     asked.contains("/exec?") && looks.iter().any(|look| asked.contains(look)) && !asked.contains("stdin=true")
 }
 
 /// Two looks at the same objects saw the same.
-pub fn assert_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) {
+pub(crate) fn assert_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) {
     let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(before), names(after));
     for (name, object) in before {
@@ -157,7 +159,7 @@ pub fn assert_same(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Va
 }
 
 /// Bytes that nothing compresses and everybody can make again.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use runbook_tests::{Tree, wait_until};
+use rustix::process::Signal;
 
 use crate::bench::{Bench, noise};
 use crate::migrate::{MOVE, assert_moved};

@@ -2,6 +2,7 @@
 
 mod apply;
 mod bench;
+mod dr;
 mod interrupted;
 mod migrate;
 mod purity;

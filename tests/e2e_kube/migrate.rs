@@ -7,7 +7,7 @@ use runbook_tests::{Tree, wait_until};
 
 use crate::bench::{Bench, assert_same};
 
-pub const MOVE: &str = r#"
+pub(crate) const MOVE: &str = r#"
 [[step]]
 id = "move"
 uses = "openebs/migrate"
@@ -16,7 +16,7 @@ with = { namespace = "${NAMESPACE}", claim = "chime", image = "${BUSYBOX}" }
 "#;
 
 /// The end of every migration of `chime`, however it came to it: `was` is what was on the old volume.
-pub fn assert_moved(bench: &Bench, was: &Tree) {
+pub(crate) fn assert_moved(bench: &Bench, was: &Tree) {
     let (cluster, namespace) = (&bench.cluster, bench.cluster.namespace());
     bench.settle();
     let claim = cluster.get("pvc/chime").expect("the claim keeps its name");
@@ -45,7 +45,8 @@ pub fn assert_moved(bench: &Bench, was: &Tree) {
     assert!(workload["metadata"]["annotations"]["runbook/replicas-before"].is_null(), "{workload}");
     assert_eq!(cluster.get("job/runbook-migrate-chime"), None);
     assert_eq!(cluster.get("pvc/chime-mig"), None);
-    let served = cluster.kubectl(&["exec", "deploy/chime", "--", "wget", "-qO-", "http://127.0.0.1:8080/.hidden/.config"]);
+    let served =
+        cluster.kubectl(&["exec", "deploy/chime", "--", "wget", "-qO-", "http://127.0.0.1:8080/.hidden/.config"]);
     assert_eq!(served, "ding = dong\n");
 }
 
@@ -58,7 +59,11 @@ fn a_claim_moves_and_its_workload_comes_back() {
     cluster.apply("cronjob.yaml");
     // Somebody suspended this one on purpose.
     let paused = std::fs::read_to_string(runbook_tests::tests_dir().join("kube/cronjob.yaml")).expect("a template");
-    cluster.apply_text(&paused.replace("name: chime-check", "name: chime-paused").replace("  schedule:", "  suspend: true\n  schedule:"));
+    cluster.apply_text(
+        &paused
+            .replace("name: chime-check", "name: chime-paused")
+            .replace("  schedule:", "  suspend: true\n  schedule:"),
+    );
     let was = Tree::of(bench.volume("old"));
     bench.runbook(MOVE);
 
@@ -73,7 +78,14 @@ fn a_claim_moves_and_its_workload_comes_back() {
     assert_eq!(cluster.get("cronjob/chime-paused").expect("it is there")["spec"]["suspend"], true);
     let asked = cluster.changes_asked();
     let patches = |name: &str| {
-        asked.iter().filter(|line| line.starts_with("patch ") && line.contains(&format!("/cronjobs/{name}")) && !line.contains("dryRun=All")).count()
+        asked
+            .iter()
+            .filter(|line| {
+                line.starts_with("patch ")
+                    && line.contains(&format!("/cronjobs/{name}"))
+                    && !line.contains("dryRun=All")
+            })
+            .count()
     };
     assert_eq!((patches("chime-check"), patches("chime-paused")), (2, 0), "{asked:#?}");
 

@@ -84,7 +84,10 @@ fn a_plan_asks_for_nothing_but_looks_and_dry_runs() {
     let wrong: Vec<_> = asked.iter().filter(|line| !line.contains("dryRun=All") && !is_look(line)).collect();
     assert!(wrong.is_empty(), "asked in a plan: {wrong:#?}");
     // It did look closely: the dry runs of the server are where its differences come from.
-    assert!(asked.iter().any(|line| line.starts_with("patch ") && line.contains("/configmaps/switches?")), "{asked:#?}");
+    assert!(
+        asked.iter().any(|line| line.starts_with("patch ") && line.contains("/configmaps/switches?")),
+        "{asked:#?}"
+    );
     for part in ["/switches", "scale Deployment", "suspend CronJob"] {
         assert!(outcome.stdout.contains(part), "{outcome}");
     }

@@ -54,7 +54,11 @@ fn a_file_too_large_for_a_config_map_gets_into_a_volume() {
     let sound = [b"ID3\x04\0\0\0\0\0\0\xff\xfb".as_slice(), &noise((24 << 20) + 77, 4)].concat();
     let source = bench.env.write("chime.mp3", &sound);
     let file = format!("--from-file={}", source.display());
-    assert_ne!(cluster.try_kubectl(&["create", "configmap", "chime", &file]).code, Some(0), "a ConfigMap does not hold it");
+    assert_ne!(
+        cluster.try_kubectl(&["create", "configmap", "chime", &file]).code,
+        Some(0),
+        "a ConfigMap does not hold it"
+    );
     bench.runbook(SEED);
 
     let plan = bench.plan().ok();

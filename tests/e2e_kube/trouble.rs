@@ -59,7 +59,10 @@ fn a_kubeconfig_that_is_missing_or_broken_is_named() {
     for (text, parts) in [
         ("clusters: [".to_owned(), &["broken.yaml"][..]),
         (String::new(), &["broken.yaml"]),
-        (good.replace("current-context: lab", "current-context: prod"), &["broken.yaml", "prod", "contexts in it: lab"]),
+        (
+            good.replace("current-context: lab", "current-context: prod"),
+            &["broken.yaml", "prod", "contexts in it: lab"],
+        ),
     ] {
         bench.env.write("broken.yaml", &text);
         bench.runbook_with("kubeconfig = \"broken.yaml\"", STEP);
@@ -107,7 +110,8 @@ subjects: [{kind: ServiceAccount, name: guest, namespace: "${NAMESPACE}"}]
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: guest}
 "#,
     );
-    let account = bench.cluster.wait_for("serviceaccount/guest", "has a token", |a| a["secrets"][0]["name"].is_string());
+    let account =
+        bench.cluster.wait_for("serviceaccount/guest", "has a token", |a| a["secrets"][0]["name"].is_string());
     let secret = account["secrets"][0]["name"].as_str().expect("it is a name").to_owned();
     let token = bench.cluster.kubectl(&["get", "secret", &secret, "-o", "go-template={{.data.token | base64decode}}"]);
     let good = std::fs::read_to_string(bench.cluster.kubeconfig()).expect("it is there");

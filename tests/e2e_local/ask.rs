@@ -45,20 +45,28 @@ fn without_a_terminal_a_question_is_refused_before_anything_runs() {
     before.assert_untouched();
     assert!(runs(&env).is_empty(), "no run was begun");
     // Who leaves the step out is not asked.
-    env.run(&["exec", "ask.toml", "--only", "before"]).ok().last_line("succeeded: 2 steps, 1 changed, 0 unchanged, 1 skipped, 0 failed");
+    env.run(&["exec", "ask.toml", "--only", "before"])
+        .ok()
+        .last_line("succeeded: 2 steps, 1 changed, 0 unchanged, 1 skipped, 0 failed");
     // A plan asks nothing.
-    env.run(&["plan", "ask.toml"]).ok().last_line("plan: 2 steps, 1 would change, 0 may change, 1 unchanged, 0 skipped, 0 failed");
+    env.run(&["plan", "ask.toml"])
+        .ok()
+        .last_line("plan: 2 steps, 1 would change, 0 may change, 1 unchanged, 0 skipped, 0 failed");
 }
 
 #[test]
 fn yes_and_approve_say_it_beforehand() {
     for (args, by) in [(&["--yes"][..], "--yes"), (&["--approve", "wipe=here"], "--approve"), (&["-y"], "--yes")] {
         let (env, scratch) = world();
-        env.run(&[&["exec", "ask.toml"], args].concat()).ok().last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
+        env.run(&[&["exec", "ask.toml"], args].concat())
+            .ok()
+            .last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
         assert!(!scratch.join("old").exists());
         assert_eq!(confirmed(&journal(&env)), [("wipe".to_owned(), by.to_owned(), true)]);
         // Nothing is due any more, so nothing is asked; still nobody is there to be asked.
-        env.run(&[&["exec", "ask.toml"], args].concat()).ok().last_line("succeeded: 2 steps, 0 changed, 2 unchanged, 0 skipped, 0 failed");
+        env.run(&[&["exec", "ask.toml"], args].concat())
+            .ok()
+            .last_line("succeeded: 2 steps, 0 changed, 2 unchanged, 0 skipped, 0 failed");
     }
 }
 

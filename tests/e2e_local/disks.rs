@@ -47,10 +47,19 @@ fn a_large_source_on_a_full_target() {
     let env = TestEnv::new();
     let disk = folder(&env, "disk");
     env.write("chime.bin", vec![7; 3 << 20]);
-    let step = format!("[[step]]\nid = \"large\"\nuses = \"core/file\"\non = \"here\"\nwith = {{ path = \"{}/large\", source = \"chime.bin\" }}\n", disk.display());
+    let step = format!(
+        "[[step]]\nid = \"large\"\nuses = \"core/file\"\non = \"here\"\nwith = {{ path = \"{}/large\", source = \"chime.bin\" }}\n",
+        disk.display()
+    );
     env.write("fill.toml", local(&step));
     let at = disk.display();
-    let out = mounted(&env, &format!("mount -t tmpfs -o size=1m none '{at}'"), &["exec", "fill.toml"], &format!("echo ---; find '{at}' -type f")).code(1);
+    let out = mounted(
+        &env,
+        &format!("mount -t tmpfs -o size=1m none '{at}'"),
+        &["exec", "fill.toml"],
+        &format!("echo ---; find '{at}' -type f"),
+    )
+    .code(1);
     assert!(out.stdout.ends_with("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed\n---\n"), "{out}");
     assert!(reason(&journal(&env), "large").contains("No space left on device"), "{out}");
 }
@@ -62,7 +71,9 @@ fn a_read_only_target_is_said() {
     env.write("fill.toml", local(&writes(&disk, 10)));
     let at = disk.display();
     let setup = format!("mount -t tmpfs none '{at}'\nmount -o remount,ro '{at}'");
-    let out = mounted(&env, &setup, &["exec", "fill.toml"], &format!("find '{at}' -type f")).code(1).last_line("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed");
+    let out = mounted(&env, &setup, &["exec", "fill.toml"], &format!("find '{at}' -type f"))
+        .code(1)
+        .last_line("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed");
     assert!(reason(&journal(&env), "first").contains("Read-only file system"), "{out}");
 }
 
@@ -75,7 +86,8 @@ fn without_a_journal_nothing_is_done() {
     let state = env.xdg().join("state");
     // Read-only.
     let setup = format!("mkdir -p '{0}'\nmount -t tmpfs none '{0}'\nmount -o remount,ro '{0}'", state.display());
-    let out = mounted(&env, &setup, &["exec", "fill.toml"], "").code(7).stderr_has("journal").stderr_has("XDG_STATE_HOME");
+    let out =
+        mounted(&env, &setup, &["exec", "fill.toml"], "").code(7).stderr_has("journal").stderr_has("XDG_STATE_HOME");
     assert_eq!(out.stdout, "");
     before.assert_untouched();
     // No directory at all.
@@ -83,7 +95,9 @@ fn without_a_journal_nothing_is_done() {
     env.run(&["exec", "fill.toml"]).code(7).stderr_has("/dev/null/state");
     before.assert_untouched();
     // A plan needs none.
-    env.run(&["plan", "fill.toml"]).ok().last_line("plan: 2 steps, 2 would change, 0 may change, 0 unchanged, 0 skipped, 0 failed");
+    env.run(&["plan", "fill.toml"])
+        .ok()
+        .last_line("plan: 2 steps, 2 would change, 0 may change, 0 unchanged, 0 skipped, 0 failed");
 }
 
 #[test]
@@ -100,7 +114,10 @@ fn a_journal_that_fills_up_ends_the_run_before_the_next_change() {
     env.write("many.toml", local(&(0..20).map(step).collect::<String>()));
     let setup = format!("mkdir -p '{0}'\nmount -t tmpfs -o size=48k none '{0}'", env.xdg().join("state").display());
     let after = format!("cp -r '{}' '{}/kept'", env.xdg().join("state").display(), env.dir().display());
-    let out = mounted(&env, &setup, &["exec", "many.toml"], &after).code(7).stderr_has("No space left on device").stderr_has("journal");
+    let out = mounted(&env, &setup, &["exec", "many.toml"], &after)
+        .code(7)
+        .stderr_has("No space left on device")
+        .stderr_has("journal");
     let written = std::fs::read_dir(&disk).expect("our own folder").count();
     assert!((1..20).contains(&written), "{written}: {out}");
     // What is kept can be read, and no file was written without its intent in it.

@@ -106,7 +106,10 @@ fn a_killed_run_leaves_a_journal_that_can_be_read() {
     assert_eq!(running.wait().signal, Some(9));
     let records = journal(&env);
     let in_doubt = records.iter().any(|r| matches!(r.event, Event::Intended { .. }));
-    assert!(in_doubt && !records.iter().any(|r| matches!(r.event, Event::Changed { .. })), "the intent is durable before the act: {records:?}");
+    assert!(
+        in_doubt && !records.iter().any(|r| matches!(r.event, Event::Changed { .. })),
+        "the intent is durable before the act: {records:?}"
+    );
     env.run(&["runs"]).ok().stdout_has("unfinished");
     env.run(&["show"]).ok().stdout_has("the run did not end");
     for name in ["pid", "child"] {

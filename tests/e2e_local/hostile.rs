@@ -15,7 +15,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let env = TestEnv::new();
+        let env = TestEnv::new().var("ELSEWHERE", "sesame-open-yourself");
         let (inside, outside) = (folder(&env, "inside"), folder(&env, "outside"));
         std::fs::write(outside.join("kept"), "kept: hunter2\n").expect("our own folder");
         std::os::unix::fs::symlink(&outside, inside.join("way")).expect("our own folder");
@@ -33,7 +33,7 @@ hostile = "./hostile.wasm"
 
 [inputs.elsewhere]
 type = "secret"
-default = "sesame-open-yourself"
+from = {{ env = "ELSEWHERE" }}
 
 [hosts.here]
 transport = "local"
@@ -74,9 +74,14 @@ fn without_consent_it_does_not_run_and_its_asks_are_listed() {
         assert_eq!(out.stdout, "");
     }
     // A part of what it asks for is not enough either.
-    w.exec("own link", "allow = [{ call = \"files.write\", path = \"${input.inside}/**\" }]").code(4).stderr_has("ssh.change");
-    let changed: Vec<String> =
-        before.differences(&Tree::of(w.env.dir())).into_iter().filter(|d| !d.contains(" xdg/cache") && !d.contains("x.toml")).collect();
+    w.exec("own link", "allow = [{ call = \"files.write\", path = \"${input.inside}/**\" }]")
+        .code(4)
+        .stderr_has("ssh.change");
+    let changed: Vec<String> = before
+        .differences(&Tree::of(w.env.dir()))
+        .into_iter()
+        .filter(|d| !d.contains(" xdg/cache") && !d.contains("x.toml"))
+        .collect();
     assert!(changed.iter().all(|d| d.starts_with("+ xdg")), "{changed:?}");
     assert!(runs(&w.env).is_empty());
 }
@@ -114,7 +119,8 @@ fn what_it_was_not_granted_is_denied_and_does_not_happen() {
         outside.assert_untouched();
         let records = records(&runs(&w.env)[0]);
         assert_eq!(outcomes(&records), [("reach on here".to_owned(), StepOutcome::Denied)], "{how}: {out}");
-        let denied = records.iter().filter(|r| matches!(&r.event, Event::Denied { reason, .. } if !reason.is_empty())).count();
+        let denied =
+            records.iter().filter(|r| matches!(&r.event, Event::Denied { reason, .. } if !reason.is_empty())).count();
         assert_eq!(denied, 1, "{how}: the journal has it: {records:?}");
         let intended = records.iter().any(|r| matches!(r.event, Event::Intended { .. }));
         assert!(!intended, "{how}: nothing of it was begun");

@@ -65,7 +65,9 @@ with = { name = "{{ item }}" }
     assert_eq!(std::fs::read_to_string(scratch.join("b")).ok().as_deref(), Some("from beside the rung\n"));
     out.last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 1 steps, 0 changed, 1 unchanged, 0 skipped, 0 failed");
-    env.run(&["plan", "x.toml"]).ok().last_line("plan: 1 steps, 0 would change, 0 may change, 1 unchanged, 0 skipped, 0 failed");
+    env.run(&["plan", "x.toml"])
+        .ok()
+        .last_line("plan: 1 steps, 0 would change, 0 may change, 1 unchanged, 0 skipped, 0 failed");
 }
 
 #[test]
@@ -170,7 +172,10 @@ on = "here"
 with = { path = "SCRATCH/a/b/c", match = "^two", line = "three" }
 "#,
     );
-    env.run(&["plan", "x.toml"]).ok().stdout_has("+three").last_line("plan: 3 steps, 3 would change, 0 may change, 0 unchanged, 0 skipped, 0 failed");
+    env.run(&["plan", "x.toml"])
+        .ok()
+        .stdout_has("+three")
+        .last_line("plan: 3 steps, 3 would change, 0 may change, 0 unchanged, 0 skipped, 0 failed");
     assert_eq!(names(&scratch), Vec::<String>::new());
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 3 steps, 3 changed, 0 unchanged, 0 skipped, 0 failed");
     assert_eq!(std::fs::read_to_string(scratch.join("a/b/c")).ok().as_deref(), Some("one\nthree\n"));
@@ -238,7 +243,9 @@ with = { path = "SCRATCH/seen", content = "{{ steps.looks.outputs.stdout }}" }
     );
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 3 steps, 2 changed, 1 unchanged, 0 skipped, 0 failed");
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 3 steps, 0 changed, 3 unchanged, 0 skipped, 0 failed");
-    env.run(&["plan", "x.toml"]).ok().last_line("plan: 3 steps, 0 would change, 0 may change, 3 unchanged, 0 skipped, 0 failed");
+    env.run(&["plan", "x.toml"])
+        .ok()
+        .last_line("plan: 3 steps, 0 would change, 0 may change, 3 unchanged, 0 skipped, 0 failed");
     assert_eq!(std::fs::read_to_string(scratch.join("log")).ok().as_deref(), Some("once\n"));
     assert_eq!(std::fs::read_to_string(scratch.join("seen")).ok().as_deref(), Some("once"));
 }

@@ -61,7 +61,7 @@ fn each_is_one_failed_step_with_a_clear_message() {
     for (how, timeout, says) in [
         ("loop", "3s", "time"),
         ("memory", "5m", "memory"),
-        ("recurse", "5m", "stack"),
+        ("recurse", "5m", "endless recursion"),
         ("log", "5m", "log"),
         ("calls", "5m", "calls"),
         ("handles", "5m", "handles"),
@@ -100,7 +100,10 @@ fn there_is_nothing_around_it() {
         _ => None,
     });
     let results = outputs.expect("the step ended")["results"].to_string();
-    assert!(results.contains("file true") && results.contains("connect true") && results.contains("env 0"), "{results}");
+    assert!(
+        results.contains("file true") && results.contains("connect true") && results.contains("env 0"),
+        "{results}"
+    );
 }
 
 #[test]

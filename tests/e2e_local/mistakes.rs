@@ -23,39 +23,73 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let steps = |more: &str| local(&format!("{FIRST}\n{more}"));
-    let file = |with: &str| steps(&format!("[[step]]\nid = \"x\"\nuses = \"core/file\"\non = \"here\"\nwith = {{ {with} }}\n"));
+    let file = |with: &str| {
+        steps(&format!("[[step]]\nid = \"x\"\nuses = \"core/file\"\non = \"here\"\nwith = {{ {with} }}\n"))
+    };
     let case = |what, runbook, code, says| Case { what, runbook, args: &[], code, says };
     let with = |what, args, code, says| Case { what, runbook: steps(""), args, code, says };
     vec![
         case("broken TOML", steps("[[step]\nid = "), 3, &["bad.toml:", "^"]),
         case("a file that is not UTF-8 text", "\0\0".to_owned(), 3, &["bad.toml:1:1"]),
-        case("unknown key", file("path = \"/x\", content = \"\", mod = \"0644\""), 3, &["unknown", "mod", "did you mean", "bad.toml:"]),
+        case(
+            "unknown key",
+            file("path = \"/x\", content = \"\", mod = \"0644\""),
+            3,
+            &["unknown", "mod", "did you mean", "bad.toml:"],
+        ),
         case("unknown key of a step", steps("").replace("on = ", "hosts = "), 3, &["`hosts`", "bad.toml:"]),
         case("wrong type", file("path = 7, content = \"\""), 3, &["path", "string", "bad.toml:"]),
         case("missing input of an action", file("content = \"\""), 3, &["path"]),
-        case("undefined name", file("path = \"/x\", content = \"{{ inputs.nothing }}\""), 3, &["inputs.nothing", "bad.toml:"]),
+        case(
+            "undefined name",
+            file("path = \"/x\", content = \"{{ inputs.nothing }}\""),
+            3,
+            &["inputs.nothing", "bad.toml:"],
+        ),
         case("undefined host", steps("").replace("on = \"here\"", "on = \"there\""), 3, &["there", "here"]),
         case("no host", steps("").replace("on = \"here\"\n", ""), 3, &["on"]),
         case(
             "cycle",
-            steps("[[step]]\nid = \"a\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"b\"]\nwith = { argv = [\"true\"] }\n\
-                   [[step]]\nid = \"b\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"a\"]\nwith = { argv = [\"true\"] }\n"),
+            steps(
+                "[[step]]\nid = \"a\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"b\"]\nwith = { argv = [\"true\"] }\n\
+                   [[step]]\nid = \"b\"\nuses = \"core/command\"\non = \"here\"\nneeds = [\"a\"]\nwith = { argv = [\"true\"] }\n",
+            ),
             3,
             &["a -> b -> a", "bad.toml:"],
         ),
-        case("missing plugin", steps("[[step]]\nid = \"x\"\nuses = \"cor/file\"\non = \"here\"\n"), 3, &["cor", "core"]),
-        case("missing action", steps("[[step]]\nid = \"x\"\nuses = \"core/fiel\"\non = \"here\"\n"), 3, &["did you mean", "file"]),
+        case(
+            "missing plugin",
+            steps("[[step]]\nid = \"x\"\nuses = \"cor/file\"\non = \"here\"\n"),
+            3,
+            &["cor", "core"],
+        ),
+        case(
+            "missing action",
+            steps("[[step]]\nid = \"x\"\nuses = \"core/fiel\"\non = \"here\"\n"),
+            3,
+            &["did you mean", "file"],
+        ),
         case("two steps of one name", steps(FIRST), 3, &["first"]),
         case("a schema from the future", steps("").replace("schema = 1", "schema = 99"), 3, &["99"]),
-        case("a plugin's file that is missing", format!("{}\n[plugins]\nmine = \"./gone.wasm\"\n", steps("")), 4, &["gone.wasm"]),
-        case("a plugin's file that is none", format!("{}\n[plugins]\nmine = \"./bad.toml\"\n", steps("")), 4, &["bad.toml"]),
-        case("a plugin under the name of one of the program's", format!("{}\n[plugins]\ncore = \"./x.wasm\"\n", steps("")), 4, &["core"]),
         case(
-            "missing input",
-            format!("{}\n[inputs.ip]\ntype = \"string\"\n", steps("")),
-            3,
-            &["ip", "--var ip="],
+            "a plugin's file that is missing",
+            format!("{}\n[plugins]\nmine = \"./gone.wasm\"\n", steps("")),
+            4,
+            &["gone.wasm"],
         ),
+        case(
+            "a plugin's file that is none",
+            format!("{}\n[plugins]\nmine = \"./bad.toml\"\n", steps("")),
+            4,
+            &["bad.toml"],
+        ),
+        case(
+            "a plugin under the name of one of the program's",
+            format!("{}\n[plugins]\ncore = \"./x.wasm\"\n", steps("")),
+            4,
+            &["core"],
+        ),
+        case("missing input", format!("{}\n[inputs.ip]\ntype = \"string\"\n", steps("")), 3, &["ip", "--var ip="]),
         case(
             "a secret that is nowhere",
             format!("{}\n[inputs.pass]\ntype = \"secret\"\nfrom = {{ env = \"NOT_SET_ANYWHERE\" }}\n", steps("")),
@@ -65,11 +99,17 @@ fn cases() -> Vec<Case> {
         case(
             "a secret in argv",
             format!(
-                "{}\n[inputs.pass]\ntype = \"secret\"\ndefault = \"sesame-open\"\n",
+                "{}\n[inputs.pass]\ntype = \"secret\"\nfrom = {{ env = \"HOME\" }}\n",
                 steps("").replace("argv = [\"touch\"", "argv = [\"{{ inputs.pass }}\"")
             ),
             3,
             &["pass"],
+        ),
+        case(
+            "a secret in the file",
+            format!("{}\n[inputs.pass]\ntype = \"secret\"\ndefault = \"sesame-open\"\n", steps("")),
+            3,
+            &["pass", "never stands in a file"],
         ),
         case(
             "a prompt without a terminal",

@@ -44,7 +44,8 @@ fn a_plan_of_a_fresh_machine_touches_nothing_and_ends_well() {
         .stdout_has("cannot be looked at before data")
         .stdout_has("+GREETING=\"good evening\"");
     assert_eq!(out.stderr, "");
-    let differences: Vec<String> = before.differences(&Tree::of(q.env.dir())).into_iter().filter(|d| !d.contains(" xdg")).collect();
+    let differences: Vec<String> =
+        before.differences(&Tree::of(q.env.dir())).into_iter().filter(|d| !d.contains(" xdg")).collect();
     assert_eq!(differences, Vec::<String>::new());
     runbooks.assert_untouched();
     assert!(!q.scratch.exists());

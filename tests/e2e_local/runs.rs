@@ -16,7 +16,10 @@ fn two_runs() -> TestEnv {
         scratch.display()
     );
     env.write("good.toml", local(&steps));
-    env.write("bad.toml", local("[[step]]\nid = \"no\"\nuses = \"core/command\"\non = \"here\"\nwith = { argv = [\"false\"] }\n"));
+    env.write(
+        "bad.toml",
+        local("[[step]]\nid = \"no\"\nuses = \"core/command\"\non = \"here\"\nwith = { argv = [\"false\"] }\n"),
+    );
     env.run(&["exec", "good.toml"]).ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
     env.run(&["exec", "bad.toml"]).code(1).last_line("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed");
     env
@@ -77,7 +80,8 @@ fn the_schema_accepts_the_quickstart_and_refuses_mistakes() {
     let validator = jsonschema::validator_for(&schema).expect("the schema is one that can be used");
     let quickstart = std::fs::read_to_string(tests_dir().join("../runbooks/quickstart.toml")).expect("it is shipped");
     let read = |text: &str| -> Value { toml::from_str(text).expect("the runbook is TOML") };
-    let errors: Vec<String> = validator.iter_errors(&read(&quickstart)).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(&read(&quickstart)).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert_eq!(errors, Vec::<String>::new());
     for (from, to) in [
         ("on = \"here\"", "no = \"here\""),
@@ -93,7 +97,11 @@ fn the_schema_accepts_the_quickstart_and_refuses_mistakes() {
 #[test]
 fn plugins_can_be_looked_into_without_running_them() {
     let env = TestEnv::new();
-    env.run(&["plugin", "inspect"]).ok().stdout_has("core/file").stdout_has("microk8s/registry").stdout_has("pulumi/up");
+    env.run(&["plugin", "inspect"])
+        .ok()
+        .stdout_has("core/file")
+        .stdout_has("microk8s/registry")
+        .stdout_has("pulumi/up");
     env.run(&["plugin", "inspect", "core/file"]).ok().stdout_has("files.write").stdout_has("path");
     let manifest = env.run(&["plugin", "inspect", "core", "--json"]).ok().stdout;
     let manifest: runbook_model::manifest::Manifest = serde_json::from_str(&manifest).expect("it is a manifest");
@@ -110,7 +118,9 @@ fn plugins_can_be_looked_into_without_running_them() {
 #[test]
 fn output_without_a_terminal_has_no_colours_and_survives_a_closed_pipe() {
     let env = two_runs();
-    for args in [&["exec", "bad.toml"][..], &["plan", "good.toml"], &["runs"], &["show"], &["plugin", "inspect", "core"]] {
+    for args in
+        [&["exec", "bad.toml"][..], &["plan", "good.toml"], &["runs"], &["show"], &["plugin", "inspect", "core"]]
+    {
         let out = env.run(args);
         assert!(!out.stdout.contains('\u{1b}') && !out.stderr.contains('\u{1b}'), "{out}");
     }

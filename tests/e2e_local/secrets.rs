@@ -85,7 +85,8 @@ fn in_text(text: &str) -> Option<&'static str> {
 }
 
 fn check(env: &TestEnv, scratch: &Path, out: &Outcome) {
-    let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_else(|e| panic!("{name}: {e}; {out}"));
+    let read =
+        |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_else(|e| panic!("{name}: {e}; {out}"));
     let config = format!("user = you\ntoken = {VALUE}\n# BEGIN more\nagain = {VALUE}\n# END more\n");
     assert_eq!(read("config"), config, "{out}");
     assert_eq!((read("env"), read("stdin")), (VALUE.to_owned(), format!("{VALUE}\n")), "{out}");
@@ -140,8 +141,12 @@ fn a_file_that_holds_a_secret_is_compared_and_not_shown() {
     let env = TestEnv::new().var("THE_TOKEN", VALUE);
     let scratch = folder(&env, "scratch");
     env.write("secret.toml", local(&RUNBOOK.replace("SCRATCH", &scratch.display().to_string())));
-    env.run(&["exec", "secret.toml", "--only", "file"]).ok().last_line("succeeded: 5 steps, 1 changed, 0 unchanged, 4 skipped, 0 failed");
-    env.run(&["exec", "secret.toml", "--only", "file"]).ok().last_line("succeeded: 5 steps, 0 changed, 1 unchanged, 4 skipped, 0 failed");
+    env.run(&["exec", "secret.toml", "--only", "file"])
+        .ok()
+        .last_line("succeeded: 5 steps, 1 changed, 0 unchanged, 4 skipped, 0 failed");
+    env.run(&["exec", "secret.toml", "--only", "file"])
+        .ok()
+        .last_line("succeeded: 5 steps, 0 changed, 1 unchanged, 4 skipped, 0 failed");
     // Another value is a change, and neither of the two is shown.
     std::fs::write(scratch.join("config"), format!("user = me\ntoken = {VALUE}x\n")).expect("our own file");
     let out = env

@@ -1,3 +1,9 @@
 //! `runbook` on real SSH hosts, from the file on the controller to the bytes on the host's disk.
 
+mod broken;
+mod disk;
+mod elevation;
 mod files;
+mod fleet;
+mod keys;
+mod support;

@@ -27,7 +27,9 @@ fn build(target: &Path) {
     // What cargo, clippy or a coverage tool set for the host is not meant for the guest.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CARGO_", "RUSTFLAGS", "RUSTC", "LLVM_"].iter().any(|prefix| text.starts_with(prefix)) && text != "CARGO_HOME" {
+        if ["CARGO_", "RUSTFLAGS", "RUSTC", "LLVM_"].iter().any(|prefix| text.starts_with(prefix))
+            && text != "CARGO_HOME"
+        {
             cargo.env_remove(&name);
         }
     }

@@ -105,11 +105,7 @@ impl TestEnv {
             .env("LANG", "C.UTF-8")
             .env("TERM", "dumb")
             .env("USER", "tester");
-        for (name, folder) in [
-            ("XDG_CONFIG_HOME", "config"),
-            ("XDG_DATA_HOME", "data"),
-            ("XDG_STATE_HOME", "state"),
-        ] {
+        for (name, folder) in [("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "state")] {
             command.env(name, self.xdg().join(folder));
         }
         command.env("XDG_CACHE_HOME", shared_cache());

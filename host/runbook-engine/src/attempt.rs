@@ -168,11 +168,13 @@ impl Task<'_> {
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
         let mut attempt = 1;
+        // What an earlier attempt changed must be verified, though a later one finds nothing left to change.
+        let mut changed = false;
         loop {
             if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
             }
-            let error = match self.attempt().await {
+            let error = match self.attempt(&mut changed).await {
                 Ok(finished) => return finished,
                 Err(error) => error,
             };
@@ -217,23 +219,23 @@ impl Task<'_> {
         }
     }
 
-    async fn attempt(&self) -> Result<Finished, PluginError> {
+    async fn attempt(&self, changed: &mut bool) -> Result<Finished, PluginError> {
         let deadline = Instant::now() + self.timeout();
         let road = self.broker(Mode::Apply, deadline);
         let converged = self.plugins.converge(self.call(&road, deadline)).await;
+        road.settled().await;
         // What was deferred runs however the step ended; it gets time of its own.
         let later = road.finish().await;
+        let tally = road.tally();
+        *changed |= tally.changed + tally.repeated > 0;
         let outputs = converged?;
         let later = later?;
-        let tally = road.tally();
         if tally.changed > 0 {
             self.check().await?;
         }
-        if tally.changed + tally.repeated > 0 {
-            self.verify(deadline).await?;
-        }
+        self.verify(*changed, deadline).await?;
         Ok(Finished {
-            outcome: if tally.changed + tally.repeated > 0 { StepOutcome::Changed } else { StepOutcome::Unchanged },
+            outcome: if *changed { StepOutcome::Changed } else { StepOutcome::Unchanged },
             outputs: Outputs::Known(outputs),
             reason: None,
             later: later.into_iter().map(|deferred| (Arc::clone(&road), deferred)).collect(),
@@ -262,12 +264,21 @@ impl Task<'_> {
         Err(PluginError::Call(CallError::Failed(text)))
     }
 
-    async fn verify(&self, deadline: Instant) -> Result<(), PluginError> {
-        let road = self.broker(Mode::Apply, deadline);
+    /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
+    /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
+    async fn verify(&self, changed: bool, deadline: Instant) -> Result<(), PluginError> {
+        let mode = if changed { Mode::Apply } else { Mode::Check(Arc::default()) };
+        let road = self.broker(mode, deadline);
         let wrong = self.plugins.verify(self.call(&road, deadline)).await;
-        road.finish().await?;
-        let wrong = wrong?;
-        self.tell(Event::Verified { instance: self.instance.clone(), wrong: wrong.clone() }).await?;
+        let finished = road.finish().await;
+        let wrong = match wrong {
+            Err(PluginError::Call(CallError::Unknown(_))) if !changed => return Ok(()),
+            wrong => wrong?,
+        };
+        finished?;
+        if changed || !wrong.is_empty() {
+            self.tell(Event::Verified { instance: self.instance.clone(), wrong: wrong.clone() }).await?;
+        }
         if wrong.is_empty() {
             return Ok(());
         }

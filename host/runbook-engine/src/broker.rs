@@ -20,14 +20,18 @@ use runbook_model::event::{Diff, Event, Instance};
 use runbook_model::grant::Grants;
 use runbook_model::overlay::{Overlay, Seen};
 use runbook_model::redact::{self, Redactor};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, CallContext, Progress, Secrets};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{self, Journal, JournalError};
 use crate::plugin::Road;
 
 /// How long the changes may take that are carried out after their step: to start a workload again, to resume GitOps.
 const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
+
+/// How long a change that is being ended may take to say how it ended.
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// What all steps of a run share.
 pub struct Shared {
@@ -73,6 +77,8 @@ pub struct Broker {
     calls: AtomicU32,
     now_ms: AtomicU64,
     tally: Mutex<Tally>,
+    /// Read by each change that has left the process and not come back.
+    in_flight: Arc<RwLock<()>>,
     this: std::sync::Weak<Self>,
 }
 
@@ -149,8 +155,10 @@ impl Broker {
             cancel: setup.shared.cancel.clone(),
             shared: setup.shared,
             calls: AtomicU32::new(0),
-            now_ms: AtomicU64::new(0),
+            // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
+            now_ms: AtomicU64::new(journal::now_ms()),
             tally: Mutex::new(Tally::default()),
+            in_flight: Arc::default(),
             this: this.clone(),
         })
     }
@@ -179,8 +187,15 @@ impl Broker {
             calls: AtomicU32::new(self.calls.load(Ordering::Relaxed)),
             now_ms: AtomicU64::new(self.now_ms()),
             tally: Mutex::new(Tally::default()),
+            in_flight: Arc::default(),
             this: this.clone(),
         })
+    }
+
+    /// Waits for the changes that a guest left behind when its time was over: what ends them, and says how, comes a little later.
+    pub async fn settled(&self) {
+        // Whatever does not come back in this time is in doubt.
+        let _ = tokio::time::timeout(SETTLING, self.in_flight.write()).await;
     }
 
     /// Carries out what was deferred to the end of the step, last in, first out. The rest is given back, for the end of the block.
@@ -387,7 +402,9 @@ impl Broker {
         // A task of its own: the call's result is recorded even if the guest that asked for it is gone by then.
         let this = self.this.upgrade().ok_or_else(|| CallError::Failed("the step has ended".to_owned()))?;
         let (context, act, repeats) = (context.clone(), change.act, change.effect.repeats);
+        let leaving = Arc::clone(&self.in_flight).read_owned().await;
         let task = tokio::spawn(async move {
+            let _leaving = leaving;
             let response = this.shared.backend.act(&target, &act, &prior, &context).await;
             let response = this.shared.redactor.response(response);
             if has_changed(&response) {

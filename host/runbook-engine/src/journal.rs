@@ -105,11 +105,12 @@ impl Writer {
             }
             let result = self.write(&lines, durable);
             for (record, done) in written {
-                let at = record.as_ref().map_or(0, |record| record.at);
-                let _ = done.send(result.clone().map(|()| at));
+                // Before the one who waits goes on: after the last event that is the end of the process.
                 for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
                     watcher.record(record);
                 }
+                let at = record.as_ref().map_or(0, |record| record.at);
+                let _ = done.send(result.clone().map(|()| at));
             }
         }
     }
@@ -143,7 +144,8 @@ impl Writer {
     }
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since 1970 on the controller's clock.
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 

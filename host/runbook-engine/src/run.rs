@@ -146,7 +146,7 @@ impl Engine {
         if let Some(overlay) = &overlay {
             self.cover_what_is_created(runbook, overlay);
         }
-        let level = Level::new(runbook, inputs, &self.shared);
+        let level = Level::new(runbook, inputs, &self.shared, &self.options.folder);
         self.level(&level, overlay.as_ref(), &progress).await?;
         let outcome = match *lock(&progress.worst) {
             None => RunOutcome::Succeeded,

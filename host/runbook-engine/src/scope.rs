@@ -7,7 +7,7 @@ use runbook_model::event::{Instance, StepOutcome};
 use runbook_model::expr::{self, ExprError, HostView, InstanceView, Items, RunView, Scope};
 use runbook_model::input_schema;
 use runbook_model::manifest::Action;
-use runbook_model::plan::{Confirm, Runbook, Step};
+use runbook_model::plan::{Confirm, Runbook, Step, Uses};
 use runbook_model::prepare;
 use runbook_model::resolve;
 use serde_json::{Map, Value};
@@ -67,15 +67,18 @@ pub(crate) struct Level<'a> {
     pub(crate) runbook: &'a Runbook,
     /// Ids of the including steps, each with a `/` behind it.
     pub(crate) prefix: String,
+    /// Absolute path of the runbook's folder, which paths on the controller are relative to.
+    folder: String,
     inputs: Inputs,
     run: RunView,
     ended: Mutex<Arc<BTreeMap<String, Vec<InstanceView>>>>,
 }
 
 impl<'a> Level<'a> {
-    pub(crate) fn new(runbook: &'a Runbook, inputs: Inputs, shared: &Shared) -> Self {
+    pub(crate) fn new(runbook: &'a Runbook, inputs: Inputs, shared: &Shared, folder: &str) -> Self {
         let run = RunView { id: shared.run.clone(), dir: shared.artifacts.to_string_lossy().into_owned() };
-        Self { runbook, prefix: String::new(), inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
+        let (prefix, folder) = (String::new(), folder.to_owned());
+        Self { runbook, prefix, folder, inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
     }
 
     /// A step's id, with those of the including steps.
@@ -181,7 +184,7 @@ impl<'a> Level<'a> {
             }
         }
         prepare::fill_defaults(&action.inputs, &mut value);
-        prepare::resolve_paths(&action.inputs, &mut value, &options.folder, &options.home);
+        prepare::resolve_paths(&action.inputs, &mut value, &self.folder, &options.home);
         Ok((value, rendered.computed))
     }
 
@@ -206,7 +209,13 @@ impl<'a> Level<'a> {
     }
 
     /// The level of an included runbook.
-    pub(crate) fn include(&self, step: &Step, runbook: &'a Runbook, item: Option<&Item>) -> Result<Self, Trouble> {
+    pub(crate) fn include(
+        &self,
+        step: &Step,
+        runbook: &'a Runbook,
+        item: Option<&Item>,
+        options: &Options,
+    ) -> Result<Self, Trouble> {
         let rendered = expr::render(&step.with, &self.scope(None, item))?;
         let unknown = rendered.unknown.iter().filter_map(|unknown| {
             let name = unknown.path.trim_start_matches('/').split('/').next()?;
@@ -239,8 +248,13 @@ impl<'a> Level<'a> {
             Some(item) => format!("{}{}[{}]/", self.prefix, step.id, item.name),
             None => format!("{}{}/", self.prefix, step.id),
         };
-        let mut level =
-            Self { runbook, prefix, inputs, run: self.run.clone(), ended: Mutex::new(Arc::new(BTreeMap::new())) };
+        let folder = match &step.uses {
+            Uses::Include { file, .. } => prepare::absolute(file, &self.folder, &options.home),
+            Uses::Action { .. } => self.folder.clone(),
+        };
+        let folder = folder.rsplit_once('/').map_or(folder.as_str(), |(folder, _)| folder).to_owned();
+        let (run, ended) = (self.run.clone(), Mutex::new(Arc::new(BTreeMap::new())));
+        let mut level = Self { runbook, prefix, folder, inputs, run, ended };
         let mut scope = level.scope(None, None);
         resolve::vars(runbook, &mut scope)?;
         level.inputs.vars = scope.vars;

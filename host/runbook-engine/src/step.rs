@@ -90,7 +90,7 @@ impl Engine {
 
     async fn include(&self, spot: Spot<'_>, runbook: &Runbook) -> Result<StepOutcome, JournalError> {
         let Spot { level, step, item, overlay, progress, .. } = spot;
-        let inner = level.condition(step, None, item).and_then(|()| level.include(step, runbook, item));
+        let inner = level.condition(step, None, item).and_then(|()| level.include(step, runbook, item, &self.options));
         let inner = match inner {
             Ok(inner) => inner,
             Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), Instant::now()).await,

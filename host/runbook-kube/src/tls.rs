@@ -52,7 +52,8 @@ fn old_identity(config: &Config) -> Option<SingleCertAndKey> {
         return None;
     }
     let certificate = load(user.client_certificate_data.as_deref(), user.client_certificate.as_deref())?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate).collect::<Result<_, _>>().ok()?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&certificate).collect::<Result<_, _>>().ok()?;
     if !is_version_1(chain.first()?) {
         return None;
     }

@@ -192,7 +192,7 @@ fn kube(said: &str, act: &KubeAct, live: Option<&Value>, would: Option<&Value>) 
         (said, _) => said.to_owned(),
     };
     let yaml = |value: &Option<Value>| {
-        value.as_ref().and_then(|value| serde_yaml_ng::to_string(&hide_secret_data(value)).ok()).unwrap_or_default()
+        value.as_ref().and_then(|value| serde_yaml_ng::to_string(&shown(value)).ok()).unwrap_or_default()
     };
     let text = match act {
         KubeAct::Delete { .. } | KubeAct::Evict { .. } => None,
@@ -220,9 +220,18 @@ pub fn comparable(object: &Value) -> Value {
     object
 }
 
-/// A Secret's data is nobody's to read in a diff; whether it differs is.
-fn hide_secret_data(object: &Value) -> Value {
+/// An object as it is shown: a Secret's data is nobody's to read in a diff, whether it differs is. What kubectl noted of its last
+/// `apply` is the whole object once more, a Secret's data included.
+fn shown(object: &Value) -> Value {
     let mut object = object.clone();
+    if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        if annotations.is_empty()
+            && let Some(metadata) = object["metadata"].as_object_mut()
+        {
+            metadata.remove("annotations");
+        }
+    }
     if object.get("kind").and_then(Value::as_str) == Some("Secret") {
         for field in ["data", "stringData"] {
             let Some(data) = object.get_mut(field).and_then(Value::as_object_mut) else { continue };
@@ -317,5 +326,18 @@ mod tests {
         let diff = delta(&change, &Prior::Object { live: object("1", 2), would: object("2", 0) }).expect("differs");
         assert_eq!(diff.summary, "scale Deployment a/b to 0");
         assert!(diff.text.expect("yaml diff").contains("-  replicas: 2\n+  replicas: 0"));
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_shown() {
+        let last = r#"{"kind": "Secret", "stringData": {"password": "open sesame"}}"#;
+        let object = serde_json::json!({
+            "kind": "Secret",
+            "metadata": {"name": "a", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": last}},
+            "data": {"password": "b3BlbiBzZXNhbWU="},
+        });
+        let text = shown(&object).to_string();
+        assert!(!text.contains("sesame") && !text.contains("b3Bl") && !text.contains("annotations"), "{text}");
+        assert!(text.contains("\"password\":\"(hidden, "), "{text}");
     }
 }

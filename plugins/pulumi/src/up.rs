@@ -101,14 +101,14 @@ fn judge(stack: &Stack<'_>, preview: &Preview, input: &Input) -> Result<()> {
 
 /// Carries out what changes the stack. A lock is removed where the step says so, and whoever took it is dead.
 fn change<'a>(stack: &Stack<'_>, version: Version, input: &Input, change: impl Fn() -> Change<'a>) -> Result<Outcome> {
-    let outcome = change().run_unjudged()?;
+    let outcome = change().run_unjudged().map_err(|error| overdue(error, stack, input))?;
     let Some(trouble) = failure(&outcome, version) else { return Ok(outcome) };
     let Outcome::Done(output) = &outcome else { return Ok(outcome) };
     match trouble {
         Trouble::Locked(locks) if input.cancel_stale_lock && !locks.is_empty() => {
             lock::refuse_if_alive(stack, &locks)?;
             stack.cancel(&locks).run()?;
-            let outcome = change().run_unjudged()?;
+            let outcome = change().run_unjudged().map_err(|error| overdue(error, stack, input))?;
             match (failure(&outcome, version), &outcome) {
                 (Some(trouble), Outcome::Done(output)) => Err(stack.error(trouble, output)),
                 _ => Ok(outcome),
@@ -116,6 +116,22 @@ fn change<'a>(stack: &Stack<'_>, version: Version, input: &Input, change: impl F
         }
         trouble => Err(stack.error(trouble, output)),
     }
+}
+
+/// The error of a run that took too long, without the raw events at its end.
+fn overdue(error: Error, stack: &Stack<'_>, input: &Input) -> Error {
+    if error.kind() != Kind::TimedOut {
+        return error;
+    }
+    let last = Events::read(error.message().as_bytes()).begun;
+    let last = last.map(|last| format!("; the last that it began: {last}")).unwrap_or_default();
+    Error::timed_out(format!(
+        "{}: pulumi was not done in time (`timeout` is {}, and the step has one of its own), and was stopped{last}. Look why that \
+         does not become ready. Its lock and the interrupted operation stay: for the next run set `cancel_stale_lock = true` and \
+         `refresh = true`",
+        stack.said(),
+        input.timeout
+    ))
 }
 
 /// What went wrong. An exit code alone does not say that all is well: a summary must have come, and no failed operation.

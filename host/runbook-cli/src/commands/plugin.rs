@@ -6,6 +6,7 @@ use std::path::Path;
 use runbook_model::exit_code;
 use runbook_model::grant::power_name;
 use runbook_model::manifest::{Action, Arity, Ask, Manifest, Need};
+use runbook_plugins::Loaded;
 use serde_json::Value;
 
 use crate::args;
@@ -21,35 +22,31 @@ pub(crate) fn run(command: args::Plugin) -> Result<u8, CliError> {
 }
 
 fn inspect(args: &args::Inspect) -> Result<u8, CliError> {
-    let mut catalog = Catalog::standard()?;
+    let catalog = Catalog::standard()?;
     let Some(asked) = &args.plugin else {
         let mut out = anstream::stdout().lock();
-        for name in catalog.names().map(str::to_owned).collect::<Vec<_>>() {
-            if let Some(loaded) = catalog.loaded(&name) {
-                let _ = overview(&mut out, &loaded.manifest);
-            }
+        for manifest in catalog.manifests() {
+            let _ = overview(&mut out, manifest);
         }
         return Ok(exit_code::SUCCESS);
     };
-    let (name, action) = if asked.ends_with(".wasm") || Path::new(asked).is_file() {
-        // A name that no plugin can have.
-        catalog.add_file("./", Path::new(asked))?;
-        ("./", None)
-    } else {
-        asked.split_once('/').map_or((asked.as_str(), None), |(name, action)| (name, Some(action)))
-    };
     let known = catalog.names().collect::<Vec<_>>().join(", ");
-    let loaded = catalog.loaded(name).ok_or_else(|| {
-        CliError::usage(format!("there is no plugin `{asked}`"))
-            .hint(format!("plugins of the program: {known}; or the path of a component"))
-    })?;
+    let (name, action) = asked.split_once('/').map_or((asked.as_str(), None), |(name, action)| (name, Some(action)));
+    let (component, action) = match catalog.loaded(name) {
+        Some(loaded) => (loaded.clone(), action),
+        None if asked.ends_with(".wasm") || Path::new(asked).is_file() => (read(Path::new(asked))?, None),
+        None => {
+            return Err(CliError::usage(format!("there is no plugin `{asked}`"))
+                .hint(format!("plugins of the program: {known}; or the path of a component")));
+        }
+    };
+    let manifest = &component.manifest;
     if args.json {
-        let text = serde_json::to_string_pretty(&loaded.manifest).map_err(CliError::internal)?;
+        let text = serde_json::to_string_pretty(manifest).map_err(CliError::internal)?;
         let _ = writeln!(io::stdout().lock(), "{text}");
         return Ok(exit_code::SUCCESS);
     }
     let mut out = anstream::stdout().lock();
-    let manifest = &loaded.manifest;
     let actions: Vec<&Action> = match action {
         None => manifest.actions.iter().collect(),
         Some(action) => {
@@ -62,13 +59,21 @@ fn inspect(args: &args::Inspect) -> Result<u8, CliError> {
     };
     let (bold, dim) = (Styles::BOLD, Styles::DIM);
     let _ = writeln!(out, "{bold}{} {}{bold:#}  {}", manifest.name, manifest.version, manifest.summary);
-    let _ = writeln!(out, "{dim}sha256:{}{dim:#}", loaded.sha256);
-    let reach: Vec<&str> = loaded.imports.iter().map(String::as_str).filter(|i| i.starts_with("runbook:")).collect();
+    let _ = writeln!(out, "{dim}sha256:{}{dim:#}", component.sha256);
+    let reach: Vec<&str> = component.imports.iter().map(String::as_str).filter(|i| i.starts_with("runbook:")).collect();
     let _ = writeln!(out, "{dim}can reach: {}{dim:#}", reach.join(", "));
     for action in actions {
         let _ = write_action(&mut out, manifest, action);
     }
     Ok(exit_code::SUCCESS)
+}
+
+/// A component that is no part of the program.
+fn read(path: &Path) -> Result<Loaded, CliError> {
+    let bytes = std::fs::read(path).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
+    let component = runbook_packs::read(&bytes)
+        .map_err(|error| CliError::refused(format!("{} is not a plugin: {error}", path.display())))?;
+    Ok(Loaded { manifest: component.manifest, sha256: component.sha256, imports: component.imports })
 }
 
 fn overview(out: &mut impl Write, manifest: &Manifest) -> io::Result<()> {

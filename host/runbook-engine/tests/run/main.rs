@@ -297,6 +297,17 @@ async fn a_step_that_does_not_come_to_rest_has_failed() {
 }
 
 #[tokio::test]
+async fn what_does_not_serve_its_purpose_fails_again_until_it_does() {
+    let bench = Bench::default();
+    let steps = "[[step]]\nid = \"w\"\nuses = \"t/write\"\non = \"n1\"\nwith = { path = \"/etc/x\", content = \"1\", wrong = \"no answer\" }\nretry = { attempts = 2, backoff = \"1ms\" }\n";
+    for _ in 0..2 {
+        let ran = bench.exec(steps).await;
+        assert!(ran.steps()[0].contains("does not serve its purpose: no answer"), "{:?}", ran.steps());
+    }
+    assert_eq!(bench.done().len(), 1, "the file was written once");
+}
+
+#[tokio::test]
 async fn commands_without_a_guard_repeat_and_are_not_checked() {
     let bench = Bench::default();
     let steps = "[[step]]\nid = \"t\"\nuses = \"t/touch\"\non = \"n1\"\nwith = { path = \"/x\", repeats = true }\n";

@@ -12,6 +12,10 @@ use super::input::Registry;
 use super::node::{Node, Status};
 use super::template::Generation;
 
+/// containerd keeps what it read in /etc/hosts for five seconds, and where pods have failed to pull already, that is of before. The
+/// kubelet tries again after ten: until then, a name that is not known is no answer.
+const STALE_NAME_POLLS: u32 = 10;
+
 /// Whether the node has the image already. Where that cannot be seen, it is pulled to be sure.
 pub(super) fn has(node: &Node, image: &str) -> Result<bool> {
     let wanted = format!("name=={image}");
@@ -62,13 +66,22 @@ fn by_pod(registry: &Registry, node: &Node, cluster: &Cluster, image: &str) -> R
         .summary(format!("pull {image} on {kube_node}, by a pod that runs nothing of it"))
         .repeats()
         .run()?;
+    let mut patience = STALE_NAME_POLLS;
     wait_until(&format!("{kube_node} to pull {image}"), registry.timeout, Period::seconds(2), || {
         let Some(live) = cluster.get::<Value>(&pod)? else {
             return Ok(Probe::Ready(Some(format!("somebody deleted the pod {pod}"))));
         };
         Ok(match judge(&live) {
             Seen::Pulled => Probe::Ready(None),
-            Seen::Refused(said) => Probe::Ready(Some(event(cluster, &pod)?.unwrap_or(said))),
+            Seen::Refused(said) => {
+                let said = event(cluster, &pod)?.unwrap_or(said);
+                if patience > 0 && registry.address.is_some() && said.contains("no such host") {
+                    patience -= 1;
+                    Probe::NotYet(said)
+                } else {
+                    Probe::Ready(Some(said))
+                }
+            }
             Seen::NotYet(said) => Probe::NotYet(said),
         })
     })

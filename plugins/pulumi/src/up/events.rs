@@ -11,6 +11,8 @@ use super::preview::{is_quiet, taken_apart};
 pub(super) struct Events {
     /// Operations that are done: "create kubernetes:apps/v1:Deployment buttons".
     pub(super) done: Vec<String>,
+    /// The operation that was begun last.
+    pub(super) begun: Option<String>,
     /// Operations that failed.
     pub(super) failed: Vec<String>,
     /// What was called an error.
@@ -39,6 +41,8 @@ impl Events {
         };
         if let Some(event) = event.get("resOutputsEvent") {
             self.done.extend(operation(&event["metadata"]));
+        } else if let Some(event) = event.get("resourcePreEvent") {
+            self.begun = operation(&event["metadata"]).or(self.begun.take());
         } else if let Some(event) = event.get("resOpFailedEvent") {
             let said = operation(&event["metadata"]);
             self.failed.push(said.unwrap_or_else(|| "a resource that pulumi does not name".to_owned()));
@@ -81,6 +85,7 @@ mod tests {
     fn a_run_that_worked() {
         let events = Events::read(include_bytes!("../../testdata/pulumi_up_events.jsonl"));
         assert_eq!(events.done, ["create kubernetes:apps/v1:Deployment buttons"]);
+        assert_eq!(events.begun.as_deref(), Some("create kubernetes:apps/v1:Deployment buttons"));
         assert!(events.failed.is_empty() && events.errors.is_empty());
         assert_eq!(events.changed(), BTreeMap::from([("create".to_owned(), 1)]));
     }

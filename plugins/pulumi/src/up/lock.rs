@@ -59,10 +59,12 @@ pub(super) fn refuse_if_alive(stack: &Stack<'_>, locks: &[Lock]) -> Result<()> {
                 machine.name()
             )));
         }
-        let process = format!("/proc/{}", lock.pid);
-        let look = machine.cmd(["test", "-d", process.as_str()]).observe()?;
+        // Empty: killed, and nobody has taken note of its death yet. With more rights, for processes of others may be hidden.
+        let process = format!("/proc/{}/cmdline", lock.pid);
+        let look = machine.cmd(["grep", "-q", ".", process.as_str()]).privileged().observe()?;
         match look.code() {
             Some(1) => {}
+            Some(2) if look.stderr_text().contains("No such file") => {}
             Some(0) => {
                 let error = Trouble::Locked(vec![lock.clone()]).error(&stack.said());
                 return Err(error.context(format!("process {} is alive on {}", lock.pid, machine.name())));
