@@ -112,7 +112,7 @@ fn plugins_can_be_looked_into_without_running_them() {
     env.run(&["plugin", "inspect", "core/nonsense"]).code(2).stderr_has("it has");
     env.write("not.wasm", "not a component");
     env.run(&["plugin", "inspect", "./not.wasm"]).code(4).stderr_has("not.wasm");
-    env.run(&["plugin", "inspect", "./missing.wasm"]).code(4).stderr_has("missing.wasm");
+    env.run(&["plugin", "inspect", "./missing.wasm"]).code(2).stderr_has("missing.wasm");
 }
 
 #[test]

@@ -310,18 +310,31 @@ impl Broker {
         if matches!(response, Err(CallError::Unknown(_))) {
             lock(&self.tally).perhaps = true;
         }
-        let event = Event::Looked {
-            instance: self.instance.clone(),
-            call,
-            request: Request { target, call: Call::Look(look) },
-            response: response.clone(),
-            elapsed_us: micros(started),
-        };
-        self.note(event, false).await?;
+        self.looked(call, Request { target, call: Call::Look(look) }, &response, started).await?;
         response
     }
 
+    /// Writes down what was seen. Some things only the world can deny: where a link really leads.
+    async fn looked(
+        &self,
+        call: u32,
+        request: Request,
+        response: &Response,
+        started: Instant,
+    ) -> Result<(), CallError> {
+        let instance = self.instance.clone();
+        let event = match response {
+            Err(error @ CallError::Denied(text)) => {
+                lock(&self.tally).denied.get_or_insert_with(|| text.clone());
+                Event::Denied { instance, call, request, reason: error.to_string() }
+            }
+            _ => Event::Looked { instance, call, request, response: response.clone(), elapsed_us: micros(started) },
+        };
+        self.note(event, false).await
+    }
+
     async fn change(&self, call: u32, target: Target, change: Change, jail: Option<String>) -> Response {
+        let started = Instant::now();
         let context = self.context(jail);
         let prior = match &self.mode {
             Mode::Apply => self.shared.backend.prior(&target, &change.act, &context).await,
@@ -337,14 +350,8 @@ impl Broker {
             Ok(prior) => prior,
             Err(error) => {
                 let error = self.shared.redactor.error(error);
-                let event = Event::Looked {
-                    instance: self.instance.clone(),
-                    call,
-                    request: Request { target: target.clone(), call: Call::Change(change.clone()) },
-                    response: Err(error.clone()),
-                    elapsed_us: 0,
-                };
-                self.note(event, false).await?;
+                let request = Request { target: target.clone(), call: Call::Change(change.clone()) };
+                self.looked(call, request, &Err(error.clone()), started).await?;
                 return self.before_its_time(&target, error);
             }
         };

@@ -46,7 +46,10 @@ fn reach(how: &str, inside: &str, outside: &str) -> Result<String, CallError> {
         "absolute" => write(&files, &format!("{outside}/planted"))?,
         // `inside/way` is a link to `outside`, made by whoever runs the test.
         "through a link" => write(&files, &format!("{inside}/way/planted"))?,
-        "read through a link" => answer(&String::from_utf8_lossy(&files.read(&format!("{inside}/way/kept"), 1000)?))?,
+        "read through a link" => {
+            let read = files.read(&format!("{inside}/way/kept"), 1000)?;
+            return Ok(outputs(&String::from_utf8_lossy(&read)));
+        }
         "remove through a link" => drop(files.ensure_absent(&format!("{inside}/way/kept"), &effect())?),
         "list through a link" => drop(files.list(&format!("{inside}/way"))?),
         "own link" => {
@@ -83,7 +86,8 @@ fn reach(how: &str, inside: &str, outside: &str) -> Result<String, CallError> {
         "network" => drop(machine.tcp("127.0.0.1", 22, 1000)?),
         "reboot" => drop(machine.reboot(1000, &effect())?),
         "another host" => {
-            let others: usize = ["other", "host", "all", "*", "h2", ""].iter().map(|role| machines::targets(role).len()).sum();
+            let others: usize =
+                ["other", "host", "all", "*", "h2", ""].iter().map(|role| machines::targets(role).len()).sum();
             assert_eq!(others, 0, "other roles have machines");
             // SAFETY: the point of the test: nobody gave us this handle.
             let forged = unsafe { Machine::from_handle(machine.handle() + 1) };
@@ -102,9 +106,13 @@ fn reach(how: &str, inside: &str, outside: &str) -> Result<String, CallError> {
 
         // Allowed, with arguments that a shell would take apart.
         "literal" => {
-            run(&machine, &["touch", &format!("{inside}/a; touch {outside}/planted $(touch {outside}/planted) `x` && |\n'\"")], false)?;
+            run(
+                &machine,
+                &["touch", &format!("{inside}/a; touch {outside}/planted $(touch {outside}/planted) `x` && |\n'\"")],
+                false,
+            )?;
             let said = machine.observe(&command(&["echo", "$(id) `id` ; id | id > /x \\ ' \" *"]))?;
-            return answer(&String::from_utf8_lossy(&said.stdout)).map(|()| String::from_utf8_lossy(&said.stdout).into_owned()).map(|text| outputs(&text));
+            return Ok(outputs(&String::from_utf8_lossy(&said.stdout)));
         }
 
         // Denied, and it goes on as if nothing had been.
@@ -115,12 +123,6 @@ fn reach(how: &str, inside: &str, outside: &str) -> Result<String, CallError> {
         other => return Err(CallError::Invalid(format!("cannot {other}"))),
     }
     Ok("{}".to_owned())
-}
-
-/// What was to stay unseen goes into the outputs.
-fn answer(text: &str) -> Result<(), CallError> {
-    runbook::plugin::run::log(runbook::plugin::run::Level::Warn, text);
-    Ok(())
 }
 
 fn outputs(text: &str) -> String {
@@ -162,5 +164,9 @@ fn command<'a>(argv: &[&str]) -> Command<'a> {
 /// A text of the inputs; paths of the tests need no escapes.
 fn value(inputs: &str, name: &str) -> String {
     let start = format!("\"{name}\":\"");
-    inputs.split_once(&start).and_then(|(_, rest)| rest.split_once('"')).map(|(text, _)| text.to_owned()).unwrap_or_default()
+    inputs
+        .split_once(&start)
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(text, _)| text.to_owned())
+        .unwrap_or_default()
 }
