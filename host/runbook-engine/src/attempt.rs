@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use runbook_model::call::{CallError, Target};
+use runbook_model::call::{CallError, Target, secrets_of_inputs};
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::manifest::Action;
@@ -83,6 +83,7 @@ impl Task<'_> {
             shared: Arc::clone(self.shared),
             instance: self.instance.clone(),
             grants,
+            secrets: secrets_of_inputs(&self.inputs),
             roles: self.roles.clone(),
             cluster: self.step.cluster.clone(),
             mode,

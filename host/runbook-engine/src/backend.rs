@@ -37,8 +37,10 @@ pub struct CallContext {
     pub cancel: CancellationToken,
     /// Nothing may be changed: a plan or a check of convergence. Proven at the transport where there is one.
     pub read_only: bool,
-    /// The values of the secrets, by name.
+    /// The values of the secrets that the step was given, by name: what its calls may refer to.
     pub secrets: Arc<Secrets>,
+    /// The values of all secrets: for logins and passwords, which no call can name.
+    pub passwords: Arc<Secrets>,
     /// Told what the call is waiting for, and how far it is.
     pub progress: Arc<dyn Progress>,
     /// The folder of the run's artifacts on the controller, for `copy-out`.

@@ -17,7 +17,7 @@ use runbook_model::call::{
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Instance};
-use runbook_model::grant::Grants;
+use runbook_model::grant::{Grants, Refused};
 use runbook_model::overlay::{Overlay, Seen};
 use runbook_model::redact::{self, Redactor};
 use tokio::sync::RwLock;
@@ -69,6 +69,8 @@ pub struct Broker {
     shared: Arc<Shared>,
     instance: Instance,
     grants: Grants,
+    /// Names of the secrets that the step holds.
+    secrets: Mutex<BTreeSet<String>>,
     roles: Vec<(String, Vec<String>)>,
     cluster: Option<String>,
     mode: Mode,
@@ -132,6 +134,8 @@ pub struct Setup {
     pub instance: Instance,
     /// What they may do.
     pub grants: Grants,
+    /// Names of the secrets in its inputs.
+    pub secrets: BTreeSet<String>,
     /// The machines, by role.
     pub roles: Vec<(String, Vec<String>)>,
     /// The cluster.
@@ -148,6 +152,7 @@ impl Broker {
         Arc::new_cyclic(|this| Self {
             instance: setup.instance,
             grants: setup.grants,
+            secrets: Mutex::new(setup.secrets),
             roles: setup.roles,
             cluster: setup.cluster,
             mode: setup.mode,
@@ -179,6 +184,7 @@ impl Broker {
             shared: Arc::clone(&self.shared),
             instance: self.instance.clone(),
             grants: self.grants.clone(),
+            secrets: Mutex::new(lock(&self.secrets).clone()),
             roles: self.roles.clone(),
             cluster: self.cluster.clone(),
             mode: self.mode.clone(),
@@ -256,7 +262,12 @@ impl Broker {
     }
 
     fn passes(&self, request: &Request) -> Result<Option<String>, CallError> {
-        match self.grants.check(request) {
+        let strange = request.secrets().into_iter().find(|name| !lock(&self.secrets).contains(name));
+        let checked = match strange {
+            Some(name) => Err(Refused(format!("the step was not given the secret `{name}`"))),
+            None => self.grants.check(request),
+        };
+        match checked {
             Ok(passed) => Ok(passed.jail),
             Err(refused) => {
                 lock(&self.tally).denied.get_or_insert_with(|| refused.0.clone());
@@ -265,12 +276,31 @@ impl Broker {
         }
     }
 
+    /// The secrets that the step holds.
+    fn held(&self) -> Secrets {
+        let names = lock(&self.secrets);
+        let all = &self.shared.secrets.0;
+        Secrets(all.iter().filter(|(name, _)| names.contains(*name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
+    /// Takes the secrets out of an answer. Those that stood in it, the step may write back to where it may write.
+    fn redact(&self, response: Response) -> Response {
+        let redacted = self.shared.redactor.response(response.clone());
+        if redacted != response
+            && let Ok(text) = serde_json::to_string(&redacted)
+        {
+            lock(&self.secrets).extend(redact::names(&text).map(str::to_owned));
+        }
+        redacted
+    }
+
     fn context(&self, jail: Option<String>) -> CallContext {
         CallContext {
             deadline: self.deadline,
             cancel: self.cancel.clone(),
             read_only: !matches!(self.mode, Mode::Apply),
-            secrets: Arc::clone(&self.shared.secrets),
+            secrets: Arc::new(self.held()),
+            passwords: Arc::clone(&self.shared.secrets),
             progress: Arc::new(Reporter { journal: self.shared.journal.clone(), instance: self.instance.clone() }),
             artifacts: self.shared.artifacts.clone(),
             jail,
@@ -298,7 +328,7 @@ impl Broker {
             Seen::Answer(response) => response,
             seen @ (Seen::Through | Seen::Merge) => {
                 let response = self.shared.backend.look(&target, &look, &self.context(jail)).await;
-                let response = self.shared.redactor.response(response);
+                let response = self.redact(response);
                 match (&self.mode, seen) {
                     (Mode::Plan(overlay) | Mode::Check(overlay), Seen::Merge) => {
                         lock(overlay).merge(&target, &look, response)
@@ -413,7 +443,7 @@ impl Broker {
         let task = tokio::spawn(async move {
             let _leaving = leaving;
             let response = this.shared.backend.act(&target, &act, &prior, &context).await;
-            let response = this.shared.redactor.response(response);
+            let response = this.redact(response);
             if has_changed(&response) {
                 let mut tally = lock(&this.tally);
                 *(if repeats { &mut tally.repeated } else { &mut tally.changed }) += 1;
@@ -454,7 +484,8 @@ impl Broker {
     fn wanted_sha256(&self, content: &Content) -> String {
         match delta::visible(content) {
             Some(bytes) => {
-                let value = |name: &str| self.shared.secrets.0.get(name).map(String::as_str);
+                let held = self.held();
+                let value = |name: &str| held.0.get(name).map(String::as_str);
                 delta::sha256(&redact::put_back(&bytes, value))
             }
             None => runbook_model::overlay::plain_sha256(content),

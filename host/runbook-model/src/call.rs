@@ -3,7 +3,7 @@
 //! A [`Request`] is either a [`Look`] (an observation: it alters nothing and also runs in plans), a [`Change`], or a
 //! [`Note`] (something said to the run itself). The type alone decides which; nothing else in the program asks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,56 @@ pub struct Request {
     pub target: Target,
     /// What is asked.
     pub call: Call,
+}
+
+impl Request {
+    /// Names of the secrets that the call refers to.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        match &self.call {
+            Call::Look(Look::Ssh(SshLook::Observe { commands })) => commands.iter().for_each(|c| c.secrets(&mut names)),
+            Call::Look(Look::Ssh(SshLook::Http { request })) => request.secrets(&mut names),
+            Call::Look(_) | Call::Note(_) => {}
+            Call::Change(change) => match &change.act {
+                Act::Ssh(SshAct::Run { pipeline, done_when, undo }) => {
+                    pipeline.iter().chain(done_when.as_deref()).for_each(|command| command.secrets(&mut names));
+                    undo.secrets(&mut names);
+                }
+                Act::Ssh(SshAct::Http { request, undo }) => {
+                    request.secrets(&mut names);
+                    undo.secrets(&mut names);
+                }
+                Act::Ssh(SshAct::Reboot { .. }) => {}
+                Act::Files(FilesAct { want: FileWant::File { content: Content::Text(text), .. }, .. }) => {
+                    text.secrets(&mut names);
+                }
+                Act::Files(_) => {}
+                Act::Kube(KubeAct::Apply { manifest: json, .. } | KubeAct::Patch { patch: json, .. }) => {
+                    secrets_of_json(json, &mut names);
+                }
+                Act::Kube(_) => {}
+            },
+        }
+        names
+    }
+}
+
+fn secrets_of_json(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            names.extend(map.get("$secret").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|value| secrets_of_json(value, names));
+        }
+        Value::Array(items) => items.iter().for_each(|item| secrets_of_json(item, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Names of the secrets in a step's inputs: `{"$secret": "name"}`, at any depth.
+pub fn secrets_of_inputs(inputs: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    secrets_of_json(inputs, &mut names);
+    names
 }
 
 /// What is asked.
@@ -443,6 +493,15 @@ pub struct Command {
     pub follow: bool,
 }
 
+impl Command {
+    fn secrets(&self, names: &mut BTreeSet<String>) {
+        self.env.iter().chain(&self.files).for_each(|(_, text)| text.secrets(names));
+        if let Input::Text(text) = &self.stdin {
+            text.secrets(names);
+        }
+    }
+}
+
 /// What a command reads on its standard input.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -497,6 +556,13 @@ impl Text {
         Self(vec![TextPart::Plain(text.into())])
     }
 
+    fn secrets(&self, names: &mut BTreeSet<String>) {
+        names.extend(self.0.iter().filter_map(|part| match part {
+            TextPart::Plain(_) => None,
+            TextPart::Secret(name) => Some(name.clone()),
+        }));
+    }
+
     /// Whether a secret stands in it.
     pub fn has_secret(&self) -> bool {
         self.0.iter().any(|p| matches!(p, TextPart::Secret(_)))
@@ -549,6 +615,14 @@ pub enum Undo {
     ByHand(String),
 }
 
+impl Undo {
+    fn secrets(&self, names: &mut BTreeSet<String>) {
+        if let Self::Inverse { command, only_if } = self {
+            std::iter::once(command).chain(only_if).for_each(|command| command.secrets(names));
+        }
+    }
+}
+
 /// When a change is carried out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -593,6 +667,12 @@ pub struct HttpRequest {
     pub body: Text,
     /// PEM of the authority to trust; "insecure" trusts anybody.
     pub ca: Option<String>,
+}
+
+impl HttpRequest {
+    fn secrets(&self, names: &mut BTreeSet<String>) {
+        self.headers.iter().map(|(_, text)| text).chain([&self.body]).for_each(|text| text.secrets(names));
+    }
 }
 
 /// A kind of Kubernetes object.

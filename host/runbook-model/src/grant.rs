@@ -90,7 +90,7 @@ impl Name {
     fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
-            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()) && !climbs(prefix, name),
         }
     }
 }
@@ -625,6 +625,12 @@ pub fn normal_path(path: &str) -> Option<String> {
     Some(format!("/{}", parts.join("/")))
 }
 
+/// Whether a text that begins with a path climbs out of it again by `..`.
+fn climbs(prefix: &str, text: &str) -> bool {
+    let ups = |parts: &str| parts.split('/').filter(|part| *part == "..").count();
+    prefix.rsplit_once('/').is_some_and(|(whole, _)| ups(text) > ups(whole))
+}
+
 fn argv_matches(tokens: &[Token], argv: &[String]) -> bool {
     let mut arguments = argv.iter();
     for token in tokens {
@@ -634,7 +640,7 @@ fn argv_matches(tokens: &[Token], argv: &[String]) -> bool {
         let Some(argument) = arguments.next() else { return false };
         let matches = match token {
             Token::Literal(literal) => literal == argument,
-            Token::Prefix(prefix) => argument.starts_with(prefix.as_str()),
+            Token::Prefix(prefix) => argument.starts_with(prefix.as_str()) && !climbs(prefix, argument),
             Token::One => !argument.starts_with('-'),
             Token::Rest => true,
         };

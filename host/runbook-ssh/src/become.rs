@@ -113,7 +113,7 @@ impl Opener {
                 "sudo on {machine} refused the password; check the secret that hosts.{machine}.become names"
             ))),
             None => Err(CallError::Failed(format!(
-                "sudo on {machine} asks for a password; give it in hosts.{machine}: become = {{ sudo = true, password = \
+                "sudo on {machine} asks for a password; give it in hosts.{machine}: become = {{ method = \"sudo\", password = \
                  \"{{{{ inputs.X }}}}\" }} with a secret input X, or allow the login user NOPASSWD in sudoers"
             ))),
         }

@@ -242,7 +242,7 @@ impl Machine {
     fn opener(&self, connection: &Connection, who: Who, ctx: &CallContext) -> Result<Opener, CallError> {
         let password = match (&self.by, who) {
             (Become::Sudo { password: Some(name) }, Who::Root) => {
-                Some(ctx.secrets.0.get(name).cloned().ok_or_else(|| {
+                Some(ctx.passwords.0.get(name).cloned().ok_or_else(|| {
                     CallError::Invalid(format!(
                         "hosts.{}.become names the secret `{name}`, which has no value in this run",
                         self.name

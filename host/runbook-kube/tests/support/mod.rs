@@ -57,6 +57,7 @@ pub(crate) fn context(seconds: f64) -> CallContext {
         cancel: CancellationToken::new(),
         read_only: false,
         secrets: Arc::new(Secrets::default()),
+        passwords: Arc::default(),
         progress: Arc::new(Told::default()),
         artifacts: PathBuf::from("/nonexistent"),
         jail: None,

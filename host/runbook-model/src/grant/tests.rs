@@ -119,6 +119,16 @@ fn argv_patterns() {
     let open = Case { asks: ask("ssh.observe", json!({"argv": ["cat", "*", "--x=*"]})), ..Case::default() };
     assert!(open.observes(&["cat", "f", "--x=1"]));
     assert!(!open.observes(&["cat", "-f", "--x=1"]), "an option is not any argument");
+
+    let below = Case {
+        asks: ask("ssh.observe", json!({"argv": ["cat", "${input.path}/*"]})),
+        inputs: json!({"path": "/srv/app"}),
+        ..Case::default()
+    };
+    assert!(below.observes(&["cat", "/srv/app/a..b"]));
+    for path in ["/srv/app/../x", "/srv/app/a/../../x", "/srv/app/.."] {
+        assert!(!below.observes(&["cat", path]), "{path}");
+    }
 }
 
 #[test]

@@ -159,10 +159,10 @@ async fn sudo_with_a_password() {
     let secret = |value: &str| Arc::new(Secrets([("sudo".to_owned(), value.to_owned())].into()));
     let error = world.observe(privileged(argv(&["id", "-u"]))).await.unwrap_err();
     assert!(error.to_string().contains("`sudo`, which has no value"), "{error}");
-    world.ctx.secrets = secret("wrong");
+    world.ctx.passwords = secret("wrong");
     let error = world.observe(privileged(argv(&["id", "-u"]))).await.unwrap_err();
     assert!(error.to_string().contains("refused the password"), "{error}");
-    world.ctx.secrets = secret("pa'ss wörd");
+    world.ctx.passwords = secret("pa'ss wörd");
     assert_eq!(world.text(privileged(argv(&["id", "-u"]))).await, "0\n");
     assert_eq!(world.text(argv(&["id", "-un"])).await, format!("{}\n", user.0));
     // Nothing of the password is left for the commands to read.
@@ -202,7 +202,7 @@ async fn sudo_without_a_password_and_no_right_to_it() {
 
     fs::remove_file(user.sudoers()).unwrap();
     let (mut barred, _) = world(&lab, endpoint.clone(), password("sudo"));
-    barred.ctx.secrets = Arc::new(Secrets([("sudo".to_owned(), "pa'ss wörd".to_owned())].into()));
+    barred.ctx.passwords = Arc::new(Secrets([("sudo".to_owned(), "pa'ss wörd".to_owned())].into()));
     let error = barred.observe(privileged(argv(&["id"]))).await.unwrap_err();
     assert!(error.to_string().contains("sudoers"), "{error}");
 

@@ -115,6 +115,7 @@ pub(crate) fn context(told: &Arc<Told>) -> CallContext {
         cancel: tokio_util::sync::CancellationToken::new(),
         read_only: false,
         secrets: Arc::new(Secrets(BTreeMap::from([("token".to_owned(), "s3cr3t-VALUE-77".to_owned())]))),
+        passwords: Arc::default(),
         progress: told.clone(),
         artifacts: PathBuf::new(),
         jail: None,
