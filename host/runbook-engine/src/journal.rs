@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use runbook_model::event::{Event, Record};
 use runbook_model::journal;
-use runbook_model::redact::Redactor;
+use runbook_model::redact::{self, Redactor};
 use tokio::sync::{mpsc, oneshot};
 
 /// Told of every event of a run, in order: a display, a stream of JSON lines.
@@ -119,12 +119,12 @@ impl Writer {
     fn clean(&self, record: Record) -> Record {
         match serde_json::to_value(&record) {
             Ok(value) => {
-                let clean = self.redactor.json(value.clone());
+                let mut clean = self.redactor.json(value.clone());
+                redact::hide_kubernetes_secrets(&mut clean);
                 if clean == value {
-                    record
-                } else {
-                    serde_json::from_value(clean).unwrap_or(Record { event: Event::Unknown, ..record })
+                    return record;
                 }
+                serde_json::from_value(clean).unwrap_or(Record { event: Event::Unknown, ..record })
             }
             Err(_) => Record { event: Event::Unknown, ..record },
         }

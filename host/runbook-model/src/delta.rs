@@ -191,8 +191,9 @@ fn kube(said: &str, act: &KubeAct, live: Option<&Value>, would: Option<&Value>) 
         ("", Some(_)) => kube_summary(act),
         (said, _) => said.to_owned(),
     };
-    let yaml = |value: &Option<Value>| {
-        value.as_ref().and_then(|value| serde_yaml_ng::to_string(&shown(value)).ok()).unwrap_or_default()
+    let yaml = |value: &Option<Value>, other: &Option<Value>, word: &str| {
+        let shown = value.as_ref().map(|value| shown(value, other.as_ref(), word));
+        shown.and_then(|value| serde_yaml_ng::to_string(&value).ok()).unwrap_or_default()
     };
     let text = match act {
         KubeAct::Delete { .. } | KubeAct::Evict { .. } => None,
@@ -200,7 +201,9 @@ fn kube(said: &str, act: &KubeAct, live: Option<&Value>, would: Option<&Value>) 
         | KubeAct::Patch { .. }
         | KubeAct::Scale { .. }
         | KubeAct::Exec { .. }
-        | KubeAct::CopyIn { .. } => unified("object", &yaml(&before), &yaml(&after)),
+        | KubeAct::CopyIn { .. } => {
+            unified("object", &yaml(&before, &after, "before"), &yaml(&after, &before, "after"))
+        }
     };
     Some(Diff { summary, text })
 }
@@ -221,8 +224,8 @@ pub fn comparable(object: &Value) -> Value {
 }
 
 /// An object as it is shown: a Secret's data is nobody's to read in a diff, whether it differs is. What kubectl noted of its last
-/// `apply` is the whole object once more, a Secret's data included.
-fn shown(object: &Value) -> Value {
+/// `apply` is the whole object once more, a Secret's data included. `word` marks the values that differ from `other`.
+fn shown(object: &Value, other: Option<&Value>, word: &str) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
@@ -235,9 +238,9 @@ fn shown(object: &Value) -> Value {
     if object.get("kind").and_then(Value::as_str) == Some("Secret") {
         for field in ["data", "stringData"] {
             let Some(data) = object.get_mut(field).and_then(Value::as_object_mut) else { continue };
-            for value in data.values_mut() {
-                let digest = sha256(value.to_string().as_bytes());
-                *value = Value::String(format!("(hidden, {})", &digest[..8]));
+            for (key, value) in data {
+                let same = other.and_then(|other| other.get(field)).and_then(|data| data.get(key)) == Some(value);
+                *value = Value::String(if same { "(hidden)".to_owned() } else { format!("(hidden, {word})") });
             }
         }
     }
@@ -336,7 +339,12 @@ mod tests {
             "metadata": {"name": "a", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": last}},
             "data": {"password": "b3BlbiBzZXNhbWU="},
         });
-        let text = shown(&object).to_string();
+        let mut other = object.clone();
+        other["data"]["user"] = "cm9vdA==".into();
+        let text = shown(&object, Some(&other), "before").to_string();
+        assert!(text.contains("\"password\":\"(hidden)\""), "{text}");
+        other["data"]["password"] = "other".into();
+        let text = shown(&object, Some(&other), "before").to_string();
         assert!(!text.contains("sesame") && !text.contains("b3Bl") && !text.contains("annotations"), "{text}");
         assert!(text.contains("\"password\":\"(hidden, "), "{text}");
     }

@@ -52,6 +52,44 @@ pub fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(OPEN).skip(1).filter_map(|rest| rest.split_once(CLOSE).map(|(name, _)| name))
 }
 
+/// What stands for the value of a Kubernetes Secret.
+pub const HIDDEN: &str = "(hidden)";
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Hides the values of Kubernetes Secrets, wherever in a JSON value one stands, or a patch of one.
+pub fn hide_kubernetes_secrets(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.get("kind").and_then(Value::as_str) == Some("Secret") {
+                hide_data(map);
+            }
+            let patched = map.get("object").and_then(|object| object.pointer("/kind/kind")).and_then(Value::as_str);
+            if patched == Some("Secret")
+                && let Some(patch) = map.get_mut("patch")
+            {
+                *patch = Value::String(HIDDEN.to_owned());
+            }
+            map.values_mut().for_each(hide_kubernetes_secrets);
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_kubernetes_secrets),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn hide_data(secret: &mut serde_json::Map<String, Value>) {
+    for field in ["data", "stringData"] {
+        for value in secret.get_mut(field).and_then(Value::as_object_mut).into_iter().flat_map(|data| data.values_mut())
+        {
+            *value = Value::String(HIDDEN.to_owned());
+        }
+    }
+    let annotations = secret.get_mut("metadata").and_then(|m| m.get_mut("annotations")).and_then(Value::as_object_mut);
+    if let Some(copy) = annotations.and_then(|annotations| annotations.get_mut(LAST_APPLIED)) {
+        *copy = Value::String(HIDDEN.to_owned());
+    }
+}
+
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
@@ -255,6 +293,23 @@ mod tests {
         let redacted = redactor().bytes(Bytes(original.clone()));
         assert_ne!(redacted.0, original);
         assert_eq!(put_back(&redacted.0, |name| (name == "pw").then_some("s3cr\"t/x")), original);
+    }
+
+    #[test]
+    fn values_of_kubernetes_secrets_are_hidden() {
+        let mut event = serde_json::json!({
+            "request": {"manifest": {"kind": "Secret", "stringData": {"pw": "clear"},
+                "metadata": {"name": "s", "annotations": {LAST_APPLIED: "clear", "other": "stays"}}}},
+            "prior": {"object": {"live": {"kind": "Secret", "data": {"pw": "Y2xlYXI="}}}},
+            "patched": {"object": {"kind": {"kind": "Secret"}, "name": "s"}, "patch": {"data": {"pw": "Y2xlYXI="}}},
+            "map": {"kind": "ConfigMap", "data": {"a": "seen"}},
+        });
+        hide_kubernetes_secrets(&mut event);
+        let text = event.to_string();
+        assert!(
+            !text.contains("clear") && !text.contains("Y2xlYXI") && text.contains("seen") && text.contains("stays"),
+            "{text}"
+        );
     }
 
     #[test]
