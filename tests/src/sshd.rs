@@ -346,6 +346,8 @@ impl SshHost {
     /// Pulls the plug: the server, all sessions and whatever they started are gone; its disk stays.
     pub fn stop(&mut self) {
         self.machine.power_off();
+        // A killed process keeps its socket until the kernel is done with it.
+        wait_until("the host is off", Duration::from_secs(60), || !self.answers());
     }
 
     /// Off and on again, with another boot id.
