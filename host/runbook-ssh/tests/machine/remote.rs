@@ -188,7 +188,7 @@ async fn sudo_with_a_password() {
 
     let (world, _) = self::world(&lab, endpoint, Become::Sudo { password: None });
     let error = world.observe(privileged(argv(&["id"]))).await.unwrap_err();
-    assert!(error.to_string().contains("become = { sudo = true, password"), "{error}");
+    assert!(error.to_string().contains("become = { method = \"sudo\", password"), "{error}");
 }
 
 #[tokio::test]
