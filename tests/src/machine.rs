@@ -38,6 +38,9 @@ struct Powered {
     main: Child,
     /// Identity of the mount namespace: whoever lives in it belongs to the machine.
     namespace: PathBuf,
+    /// Keeps the namespace, and with it its number: else another machine could get it while this one's processes are being
+    /// killed, and be killed in its place.
+    _pin: std::fs::File,
 }
 
 impl Machine {
@@ -157,9 +160,10 @@ impl Machine {
             );
             stands.exists()
         });
-        let namespace = std::fs::read_link(format!("/proc/{}/ns/mnt", main.id()))
-            .expect("the main process is alive, or a zombie of ours");
-        self.running = Some(Powered { main, namespace });
+        let place = format!("/proc/{}/ns/mnt", main.id());
+        let pin = std::fs::File::open(&place).expect("the main process is alive, or a zombie of ours");
+        let namespace = std::fs::read_link(&place).expect("the main process is alive, or a zombie of ours");
+        self.running = Some(Powered { main, namespace, _pin: pin });
     }
 
     /// What the main process wrote.
