@@ -198,7 +198,7 @@ mod tests {
         for user in [
             "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/sh}}",
             "{tokenFile: /etc/shadow}",
-            "{client-key: /root/.ssh/id_ed25519}",
+            "{client-key: /home/me/.ssh/id_ed25519}",
             "{auth-provider: {name: gcp, config: {cmd-path: /bin/sh}}}",
         ] {
             let error = config(&access(user, Origin::Machine("n1".into()))).await.err();
