@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use runbook_model::call::CallError;
 
 use crate::quote::{nonce, tail};
-use crate::shell::{Session, Shell};
+use crate::shell::Shell;
 use crate::transport::{Output, Process, Transport};
 
 /// How commands that need root get it on a machine.
@@ -27,15 +27,33 @@ const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of login noise that are looked through.
 const NOISE: usize = 64 << 10;
 
-/// Sets a helper shell up: no files are read into it, messages are in English, the tools of administration are found.
-const SET_UP: &str = r#"unset ENV BASH_ENV CDPATH RB_P RB_X RB_D RB_F RB_S
+/// Sets a helper shell up, before its first commands and in the same text: no files are read into it, messages are in English,
+/// the tools of administration are found.
+///
+/// `rb_exec` becomes a program in a session of its own, whatever the command's own PATH says. `rb_pid` finds the number of the
+/// process that it is called in: as the name that /proc/self has there, since a shell reads files byte by byte.
+pub(crate) const SET_UP: &str = r#"unset ENV BASH_ENV CDPATH RB_P RB_X RB_D RB_S
 LC_ALL=C; export LC_ALL
 for RB_X in /usr/local/sbin /usr/sbin /sbin /snap/bin; do
 case ":$PATH:" in *":$RB_X:"*) ;; *) PATH="$PATH:$RB_X" ;; esac
 done; export PATH
 cd 2>/dev/null || cd /
-RB_S=$(command -v setsid); RB_P=$(command -v perl)
+RB_SETSID=$(command -v setsid); RB_PERL=
+[ -n "$RB_SETSID" ] || RB_PERL=$(command -v perl)
+readonly RB_SETSID RB_PERL
+rb_exec() {
+[ -z "$RB_SETSID" ] || exec "$RB_SETSID" "$@"
+[ -z "$RB_PERL" ] || exec "$RB_PERL" -e 'use POSIX (); POSIX::setsid(); exec { $ARGV[0] } @ARGV or print STDERR "$ARGV[0]: $!\n"; exit 127' -- "$@"
+exec "$@"
+}
+rb_pid() {
+RB_P=0
+if cd -P /proc/self 2>/dev/null; then RB_P=${PWD##*/}; cd "$OLDPWD" 2>/dev/null || cd /; fi
+}
 "#;
+
+/// What a shell says of itself after its set-up: its process, and whether it can give commands a session.
+pub(crate) const WHO: &str = r#"printf '%s %s\n' "$$" "$RB_SETSID$RB_PERL""#;
 
 /// What is needed to open a helper shell on one connection.
 #[derive(Clone)]
@@ -51,12 +69,12 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    /// Opens a shell that is ready for commands.
+    /// Opens a shell. It is set up together with its first commands.
     pub(crate) async fn open(&self, deadline: Instant) -> Result<Shell, CallError> {
         let deadline = deadline.min(Instant::now() + OPEN_LIMIT);
         let opening = async {
             let process = if self.root { self.start_root().await? } else { self.start_login().await? };
-            self.set_up(process).await
+            Ok(Shell::new(self.clone(), process))
         };
         tokio::time::timeout_at(deadline.into(), opening).await.unwrap_or_else(|_| {
             Err(CallError::TimedOut(format!(
@@ -121,33 +139,6 @@ impl Opener {
 
     fn lost(&self) -> CallError {
         CallError::Unreachable(format!("the connection to {} was lost while a shell was opened", self.machine))
-    }
-
-    async fn set_up(&self, mut process: Process) -> Result<Shell, CallError> {
-        let ready = nonce();
-        let script =
-            format!("{{\n{SET_UP}printf '%s %s\\n' {ready} \"$$\"; printf '%s\\n' \"$RB_S\" \"$RB_P\" {ready}.\n}}\n");
-        process.stdin.send(script.into_bytes()).await.map_err(|_| self.lost())?;
-        let mut heard = Heard::default();
-        let end = format!("{ready}.\n");
-        while !heard.has(0, &end) {
-            if let Some(ended) = heard.listen(&mut process).await {
-                return Err(CallError::Unreachable(format!("the helper shell on {} ended: {ended}", self.machine)));
-            }
-        }
-        let text = String::from_utf8_lossy(&heard.streams[0]).into_owned();
-        let garbled = || CallError::Unreachable(format!("the helper shell on {} gave a garbled answer", self.machine));
-        let (_, answer) = text.split_once(&format!("{ready} ")).ok_or_else(garbled)?;
-        let mut lines = answer.lines();
-        let pid = lines.next().and_then(|line| line.parse().ok()).ok_or_else(garbled)?;
-        let session = Session::with(lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-        if session == Session::None {
-            tracing::warn!(
-                machine = self.machine,
-                "neither setsid nor perl there: a command that must be stopped is found by its parents only"
-            );
-        }
-        Ok(Shell::new(self.clone(), process, pid, session))
     }
 }
 

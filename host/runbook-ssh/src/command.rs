@@ -12,7 +12,6 @@ use runbook_model::redact;
 
 use crate::frame::FrameSpec;
 use crate::quote::{describe, quote};
-use crate::shell::Session;
 
 /// Bytes of standard input and of file content that go into the text of a command; more goes on a channel of its own.
 pub(crate) const INLINE: usize = 32 << 10;
@@ -87,14 +86,23 @@ pub(crate) enum Body {
     /// One command, or several joined by pipes.
     Commands(Vec<Prepared>),
     /// Shell text of our own; the arguments are `$1`, `$2` and so on.
-    Script { text: &'static str, arguments: Vec<Vec<u8>>, stdin: Stdin },
+    Script { text: &'static str, arguments: Vec<Vec<u8>>, stdin: Stdin, needs: &'static [Library] },
 }
+
+/// Functions of ours that scripts share. A shell defines them when they are first needed, so that their text travels once.
+pub(crate) type Library = &'static str;
 
 pub(crate) enum Stdin {
     Null,
     Inline(Vec<u8>),
     /// The shell's own standard input, after the start mark.
     Feed,
+}
+
+impl Stdin {
+    fn is_fed(&self) -> bool {
+        matches!(self, Self::Feed)
+    }
 }
 
 /// A command with everything put in.
@@ -117,8 +125,24 @@ enum Piece {
 impl Item {
     /// Shell text of our own.
     pub(crate) fn script(what: impl Into<String>, text: &'static str, arguments: Vec<Vec<u8>>) -> Self {
-        let body = Body::Script { text, arguments, stdin: Stdin::Null };
+        let body = Body::Script { text, arguments, stdin: Stdin::Null, needs: &[] };
         Self { what: what.into(), body, timeout: None, follow: false, limit: OUTPUT_LIMIT }
+    }
+
+    /// The same for a script that uses libraries.
+    pub(crate) fn with(mut self, libraries: &'static [Library]) -> Self {
+        if let Body::Script { needs, .. } = &mut self.body {
+            *needs = libraries;
+        }
+        self
+    }
+
+    /// What must be defined in the shell before it runs.
+    pub(crate) fn needs(&self) -> &'static [Library] {
+        match &self.body {
+            Body::Commands(_) => &[],
+            Body::Script { needs, .. } => needs,
+        }
     }
 
     /// Commands joined by pipes, or a single one. Where `fed`, the first one's standard input comes on the shell's own.
@@ -193,6 +217,11 @@ fn prepare(command: &Command, secrets: &Secrets) -> Result<Prepared, CallError> 
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(word) {
             return Err(CallError::Invalid(format!("`{name}` is no name for an environment variable")));
         }
+        if name.starts_with("RB_") {
+            return Err(CallError::Invalid(format!(
+                "{name}: variables that begin with RB_ are the helper shell's own"
+            )));
+        }
         let mut pieces = Vec::new();
         for part in &value.0 {
             match part {
@@ -253,8 +282,15 @@ fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
 }
 
 /// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.
-pub(crate) fn script(items: &[Item], specs: &[FrameSpec], session: &Session, previous: &[u32]) -> Vec<u8> {
+///
+/// `first` is what the shell has to be told before it runs the items: how it is set up, and the libraries that it lacks.
+pub(crate) fn script(items: &[Item], specs: &[FrameSpec], first: &[&str], previous: &[u32]) -> Vec<u8> {
     let mut text = Script::default();
+    for part in first {
+        text.add("{\n");
+        text.add(part);
+        text.add("}\n");
+    }
     if let (Some(spec), false) = (specs.first(), previous.is_empty()) {
         // A process that the last job left behind may still write to our streams: then this shell is not to be used.
         let alive: Vec<String> = previous.iter().map(|group| format!("kill -0 -{group}")).collect();
@@ -264,13 +300,13 @@ pub(crate) fn script(items: &[Item], specs: &[FrameSpec], session: &Session, pre
     }
     for (item, spec) in items.iter().zip(specs) {
         let fed = match &item.body {
-            Body::Commands(commands) => commands.iter().any(|c| matches!(c.stdin, Stdin::Feed)),
-            Body::Script { stdin, .. } => matches!(stdin, Stdin::Feed),
+            Body::Commands(commands) => commands.iter().any(|command| command.stdin.is_fed()),
+            Body::Script { stdin, .. } => stdin.is_fed(),
         };
         text.add("{\n");
         match &item.body {
-            Body::Commands(commands) => text.commands(commands, &spec.nonce, session),
-            Body::Script { text: body, arguments, stdin } => {
+            Body::Commands(commands) => text.commands(commands, &spec.nonce),
+            Body::Script { text: body, arguments, stdin, .. } => {
                 text.add("{ ");
                 text.input(stdin);
                 text.add("( exec 2>&4 4>&-\n");
@@ -324,7 +360,7 @@ impl Script {
         }
     }
 
-    fn commands(&mut self, commands: &[Prepared], nonce: &str, session: &Session) {
+    fn commands(&mut self, commands: &[Prepared], nonce: &str) {
         self.add("RB_D=\n");
         let files: Vec<_> = commands.iter().flat_map(|command| &command.files).collect();
         if !files.is_empty() {
@@ -341,7 +377,7 @@ impl Script {
         if let [command] = commands {
             self.add("{ ");
             self.input(&command.stdin);
-            self.subshell(command, nonce, "S", session, false);
+            self.subshell(command, nonce, "S", false);
             self.add("; RB_S=$?; } 4>&2 2>/dev/null\n");
         } else {
             self.mark(nonce, "S", "0", &[1, 2]);
@@ -353,7 +389,7 @@ impl Script {
                     self.add(" |\n");
                 }
                 self.add("{ ");
-                self.subshell(command, nonce, "Q", session, place > 0);
+                self.subshell(command, nonce, "Q", place > 0);
                 self.add(";\n");
                 self.mark(nonce, "P", &format!("\"{place} $?\""), &[4]);
                 self.add("}");
@@ -368,8 +404,8 @@ impl Script {
     }
 
     /// The subshell that becomes the command.
-    fn subshell(&mut self, command: &Prepared, nonce: &str, start: &str, session: &Session, piped: bool) {
-        self.add("( exec 2>&4 4>&-\nread -r RB_P RB_X 2>/dev/null </proc/self/stat || RB_P=0\n");
+    fn subshell(&mut self, command: &Prepared, nonce: &str, start: &str, piped: bool) {
+        self.add("( exec 2>&4 4>&-\nrb_pid\n");
         if let Some(cwd) = &command.cwd {
             self.add("cd -- ");
             let mut path = if cwd.starts_with('/') { Vec::new() } else { b"./".to_vec() };
@@ -386,15 +422,7 @@ impl Script {
         }
         let streams: &[u8] = if start == "S" { &[1, 2] } else { &[2] };
         self.mark(nonce, start, "\"$RB_P\"", streams);
-        self.add("exec ");
-        match session {
-            Session::Setsid(path) => quote(&mut self.0, path.as_bytes()),
-            Session::Perl(path) => {
-                quote(&mut self.0, path.as_bytes());
-                self.add(" -e 'use POSIX (); POSIX::setsid(); exec { $ARGV[0] } @ARGV or print STDERR \"$ARGV[0]: $!\\n\"; exit 127' --");
-            }
-            Session::None => {}
-        }
+        self.add("rb_exec");
         for word in &command.argv {
             self.add(" ");
             self.word(word);

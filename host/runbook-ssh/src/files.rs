@@ -1,16 +1,19 @@
 //! Files of a machine, by what every POSIX machine has: `sh`, and the tools of coreutils or busybox.
 //!
-//! Every operation is one round trip. Links on the way to a path are resolved there, in the same text that then acts, and an
+//! Every operation is one round trip, and looks that are asked for at the same time share one. Links on the way to a path are resolved there, in the same text that then acts, and an
 //! operation works from within the resolved directory, so that nothing can be swapped between check and act.
 
+mod ask;
 mod change;
 mod look;
 mod prior;
 
 use runbook_model::call::{CallError, FileKind, Stat, Target};
 
+use crate::command::Library;
 use crate::machine::{Machine, Who};
 
+pub(crate) use ask::Desk;
 pub(crate) use change::act;
 pub(crate) use look::look;
 pub(crate) use prior::prior;
@@ -53,11 +56,13 @@ fn jail(jail: Option<&str>) -> Result<String, CallError> {
 
 /// What the scripts of this module share.
 ///
-/// They answer with fields that end in NUL: `K` and what was asked, or `X`, a kind of error, and words.
-macro_rules! preamble {
-    () => {
-        r#"
+/// They answer with fields that end in NUL: `K` and what was asked, or `X`, a kind of error, and words. They fork as little as
+/// they can: what a shell knows by itself (`cd`, `[`, `read`) is not asked of a program.
+const SHARED: Library = r#"
+RB_NL='
+'
 fail() { printf 'X\0%s\0%s\0' "$1" "$2"; exit 0; }
+# RB_H: SHA-256 of standard input.
 sha() {
 if command -v sha256sum >/dev/null 2>&1; then RB_H=$(sha256sum)
 elif command -v shasum >/dev/null 2>&1; then RB_H=$(shasum -a 256)
@@ -65,16 +70,24 @@ else RB_H=$(openssl dgst -sha256 -r); fi
 RB_H=${RB_H%% *}
 [ ${#RB_H} -eq 64 ]
 }
-st() { stat -c '%f/%s/%u/%g/%U/%G' "$1" 2>&1; }
-# R: where the directory $1 really is; REST: what of it does not exist yet.
+RB_STAT=%f/%s/%u/%g/%U/%G
+st() { stat -c $RB_STAT "$1" 2>&1; }
+# Goes to the directory $1 as far as it is there. R: where it really is; REST: what of it does not exist yet; SURE: we are in R,
+# so that what is not found below R is not there.
 near() {
-RB_N=$1; REST=
-while ! [ -e "$RB_N" ] && ! [ -L "$RB_N" ]; do
+RB_N=$1 REST= SURE=1
+until cd -P "$RB_N" 2>/dev/null; do
+if [ -e "$RB_N" ] || [ -L "$RB_N" ]; then
+SURE=
+R=$(readlink -f "$RB_N" && echo x) || return 1
+R=${R%?x}
+[ -n "$R" ]; return
+fi
 REST="/${RB_N##*/}$REST"; RB_N=${RB_N%/*}; [ -n "$RB_N" ] || RB_N=/
 done
-R=$(cd -P "$RB_N" 2>/dev/null && { pwd -P; echo x; }) || R=$(readlink -f "$RB_N" && echo x) || return 1
-R=${R%?x}
-[ -n "$R" ]
+R=$PWD
+case $R in /*) return 0 ;; esac
+return 1
 }
 # $1, resolved, lies at or below the granted path $2.
 jailed() {
@@ -88,10 +101,7 @@ RB_J=${R%/}$REST
 case $1 in "$RB_J" | "$RB_J"/*) return 0 ;; esac
 return 1
 }
-"#
-    };
-}
-use preamble;
+"#;
 
 /// The fields of an answer.
 struct Answer {
@@ -103,18 +113,24 @@ impl Answer {
     /// Reads the kind of the answer; an error becomes one.
     fn of(machine: &Machine, path: &str, bytes: Vec<u8>) -> Result<Self, CallError> {
         let mut answer = Self { rest: bytes, at: 0 };
-        match answer.text(machine)?.as_str() {
-            "K" => Ok(answer),
+        answer.kind(machine, path)??;
+        Ok(answer)
+    }
+
+    /// The kind of an answer: well, or an error of the target's. The outer error is an answer that cannot be read.
+    fn kind(&mut self, machine: &Machine, path: &str) -> Result<Result<(), CallError>, CallError> {
+        match self.text(machine)?.as_str() {
+            "K" => Ok(Ok(())),
             "X" => {
-                let (kind, words) = (answer.text(machine)?, answer.text(machine)?);
+                let (kind, words) = (self.text(machine)?, self.text(machine)?);
                 let text = format!("{path} on {}: {}", machine.name, explain(machine, &words));
-                Err(match kind.as_str() {
+                Ok(Err(match kind.as_str() {
                     "denied" => CallError::Denied(text),
                     "notfound" => CallError::NotFound(text),
                     "conflict" => CallError::Conflict(text),
                     "invalid" => CallError::Invalid(text),
                     _ => CallError::Failed(text),
-                })
+                }))
             }
             _ => Err(garbled(machine)),
         }
@@ -129,6 +145,14 @@ impl Answer {
 
     fn text(&mut self, machine: &Machine) -> Result<String, CallError> {
         self.field(machine).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// So many bytes, which a NUL follows.
+    fn bytes(&mut self, machine: &Machine, count: usize) -> Result<Vec<u8>, CallError> {
+        let rest = &self.rest[self.at..];
+        let bytes = rest.get(..count).filter(|_| rest.get(count) == Some(&0)).ok_or_else(|| garbled(machine))?;
+        self.at += count + 1;
+        Ok(bytes.to_vec())
     }
 
     /// All that follows.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
 use crate::command::{Item, exit, inline, materialise_bytes, materialise_text};
+use crate::files::Desk;
 use crate::frame::Frame;
 use crate::net::Tools;
 use crate::quote::tail;
@@ -77,6 +78,8 @@ pub(crate) struct Machine {
     road: Road,
     by: Become,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    /// Questions about its files that wait for each other.
+    pub(crate) desk: Desk,
 }
 
 enum Road {
@@ -96,23 +99,29 @@ pub(crate) struct Connection {
     pub(crate) tools: OnceCell<Tools>,
 }
 
-/// Helper shells of one user: one for changes, two for observations.
+/// Helper shells of one user. One change and two observations run at once; whichever shell is idle serves them, so that what runs one
+/// after the other needs a single one.
 struct Shells {
-    change: Pool,
-    look: Pool,
+    change: Arc<Semaphore>,
+    look: Arc<Semaphore>,
+    idle: Idle,
 }
 
-struct Pool {
-    permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Shell>>>,
-}
+/// Shells that are open and wait, the last used first.
+type Idle = Arc<Mutex<Vec<Shell>>>;
 
-impl Pool {
-    fn new(size: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(size)), idle: Arc::default() }
+impl Shells {
+    fn new() -> Self {
+        Self { change: Arc::new(Semaphore::new(1)), look: Arc::new(Semaphore::new(2)), idle: Arc::default() }
     }
 
-    /// A shell that is open and waits, where there is one.
+    fn permits(&self, lane: Lane) -> Arc<Semaphore> {
+        match lane {
+            Lane::Change => self.change.clone(),
+            Lane::Look => self.look.clone(),
+        }
+    }
+
     fn idle(&self) -> Option<Shell> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(mut shell) = idle.pop() {
@@ -126,11 +135,10 @@ impl Pool {
 
 impl Connection {
     fn new(transport: Arc<dyn Transport>) -> Self {
-        let shells = || Shells { change: Pool::new(1), look: Pool::new(2) };
         Self {
             transport,
-            login: shells(),
-            root: shells(),
+            login: Shells::new(),
+            root: Shells::new(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
             streams: Arc::new(Semaphore::new(FEEDS)),
             facts: OnceCell::new(),
@@ -138,22 +146,16 @@ impl Connection {
         }
     }
 
-    fn pool(&self, who: Who, lane: Lane) -> &Pool {
-        let shells = match who {
+    fn shells(&self, who: Who) -> &Shells {
+        match who {
             Who::Login => &self.login,
             Who::Root => &self.root,
-        };
-        match lane {
-            Lane::Change => &shells.change,
-            Lane::Look => &shells.look,
         }
     }
 
     async fn close(&self) {
         for shells in [&self.login, &self.root] {
-            for pool in [&shells.change, &shells.look] {
-                pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            }
+            shells.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         self.transport.close().await;
     }
@@ -168,6 +170,7 @@ impl Machine {
             road: Road::Connector(connector),
             by,
             connection: tokio::sync::Mutex::default(),
+            desk: Desk::default(),
         }
     }
 
@@ -178,6 +181,7 @@ impl Machine {
             road: Road::Local(transport),
             by: Become::None,
             connection: tokio::sync::Mutex::default(),
+            desk: Desk::default(),
         }
     }
 
@@ -272,16 +276,16 @@ impl Machine {
         const TRIES: usize = 4;
         for _ in 0..TRIES {
             let connection = self.connection(ctx).await?;
-            let pool = connection.pool(who, lane);
+            let shells = connection.shells(who);
             let waiting_for = if lane == Lane::Change { "another change" } else { "other looks" };
-            let permit = self.wait(pool.permits.clone().acquire_owned(), ctx, waiting_for).await?;
+            let permit = self.wait(shells.permits(lane).acquire_owned(), ctx, waiting_for).await?;
             let permit = permit.map_err(|_| self.lost())?;
-            let shell = match pool.idle() {
+            let shell = match shells.idle() {
                 Some(shell) => shell,
                 None => self.open(&connection, who, ctx).await?,
             };
             let job = job(make()?, ctx, None, None, leftovers);
-            match start(shell, job, Some(pool.idle.clone()), vec![permit]).await {
+            match start(shell, job, Some(shells.idle.clone()), vec![permit]).await {
                 Ok(frames) => return Ok(frames),
                 Err(Halt::Stale) => {}
                 Err(Halt::Error(error)) => return Err(error),
@@ -304,8 +308,8 @@ impl Machine {
         let mut permits = Vec::new();
         // Changes of a machine are made one at a time, also those that have a channel of their own.
         if lane == Lane::Change {
-            let pool = connection.pool(who, lane).permits.clone();
-            permits.push(self.wait(pool.acquire_owned(), ctx, "another change").await?.map_err(|_| self.lost())?);
+            let permit = connection.shells(who).permits(lane).acquire_owned();
+            permits.push(self.wait(permit, ctx, "another change").await?.map_err(|_| self.lost())?);
         }
         let slot = self.wait(connection.feeds.clone().acquire_owned(), ctx, "other transfers").await?;
         permits.push(slot.map_err(|_| self.lost())?);
@@ -493,7 +497,7 @@ fn job(
 async fn start(
     shell: Shell,
     job: Job,
-    idle: Option<Arc<Mutex<Vec<Shell>>>>,
+    idle: Option<Idle>,
     permits: Vec<OwnedSemaphorePermit>,
 ) -> Result<Vec<Frame>, Halt> {
     let (answer, answered) = oneshot::channel();

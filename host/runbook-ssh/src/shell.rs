@@ -12,8 +12,8 @@ use runbook_model::call::CallError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::r#become::Opener;
-use crate::command::{Item, script};
+use crate::r#become::{Opener, SET_UP, WHO};
+use crate::command::{Item, Library, script};
 use crate::frame::{Frame, FrameError, FrameSpec, Frames};
 use crate::quote::{nonce, quote, tail};
 use crate::transport::{Output, Process};
@@ -25,34 +25,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(12);
 /// Pieces of output that wait for whom they are passed on to.
 const PASSED_ON: usize = 4;
 
-/// How a command is put into a session of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Session {
-    /// By this `setsid`.
-    Setsid(String),
-    /// By this `perl`.
-    Perl(String),
-    /// Not at all.
-    None,
-}
-
-impl Session {
-    pub(crate) fn with(setsid: &str, perl: &str) -> Self {
-        match (setsid, perl) {
-            ("", "") => Self::None,
-            ("", perl) => Self::Perl(perl.to_owned()),
-            (setsid, _) => Self::Setsid(setsid.to_owned()),
-        }
-    }
-}
-
-/// A helper shell that is ready.
+/// A helper shell that reads commands.
 pub(crate) struct Shell {
     opener: Opener,
     stdin: Option<mpsc::Sender<Vec<u8>>>,
     output: mpsc::Receiver<Output>,
-    pid: u32,
-    pub(crate) session: Session,
+    /// None before its first job, which sets it up.
+    pid: Option<u32>,
+    /// What is defined in it.
+    libraries: Vec<Library>,
     /// The process groups of the last job.
     previous: Vec<u32>,
 }
@@ -95,8 +76,9 @@ enum Stop {
 }
 
 impl Shell {
-    pub(crate) fn new(opener: Opener, process: Process, pid: u32, session: Session) -> Self {
-        Self { opener, stdin: Some(process.stdin), output: process.output, pid, session, previous: Vec::new() }
+    pub(crate) fn new(opener: Opener, process: Process) -> Self {
+        let (stdin, output) = (Some(process.stdin), process.output);
+        Self { opener, stdin, output, pid: None, libraries: Vec::new(), previous: Vec::new() }
     }
 
     /// Whether it may still be used. Drops what came while nobody was listening.
@@ -115,26 +97,52 @@ impl Shell {
     /// `abandoned` is cancelled when nobody waits for the result any more: then what runs is stopped.
     pub(crate) async fn run(
         mut self,
-        job: Job,
+        mut job: Job,
         abandoned: CancellationToken,
     ) -> (Option<Self>, Result<Vec<Frame>, Halt>) {
+        let mut first: Vec<&str> = Vec::new();
+        let is_new = self.pid.is_none();
+        if is_new {
+            first.push(SET_UP);
+            job.items.insert(0, Item::script("setting the helper shell up", WHO, Vec::new()));
+        }
+        for library in job.items.iter().flat_map(Item::needs) {
+            // By its address: there is one text of each.
+            if !self.libraries.iter().any(|known| std::ptr::eq(*known, *library)) {
+                self.libraries.push(library);
+                first.push(library);
+            }
+        }
         let specs = job.items.iter().map(|item| FrameSpec {
             nonce: nonce(),
             follow: item.follow.then(|| job.progress.clone()),
             limit: item.limit,
             pass_on: job.sink.is_some(),
         });
-        let specs: Vec<FrameSpec> = specs.collect();
-        let text = script(&job.items, &specs, &self.session, &self.previous);
+        let mut specs: Vec<FrameSpec> = specs.collect();
+        if let (true, Some(spec)) = (is_new, specs.first_mut()) {
+            spec.pass_on = false;
+        }
+        let text = script(&job.items, &specs, &first, &self.previous);
         let mut frames = Frames::new(specs);
         // A shell that feeds a command is told to end after it: what the command leaves unread must not be read as text.
         let once = job.feed.is_some();
-        match self
+        let result = self
             .converse(&job.items, text, &mut frames, job.deadline, &job.cancel, &abandoned, job.feed, job.sink)
-            .await
-        {
+            .await;
+        if is_new {
+            self.pid = frames.frame(0).and_then(|frame| self.introduced(frame));
+        }
+        match result {
+            Ok(()) if self.pid.is_none() => {
+                let text = format!("the helper shell on {} gave a garbled answer", self.opener.machine);
+                (None, Err(Halt::Error(CallError::Unreachable(text))))
+            }
             Ok(()) => {
-                let frames = frames.into_frames();
+                let mut frames = frames.into_frames();
+                if is_new {
+                    frames.remove(0);
+                }
                 self.previous = frames.iter().flat_map(|frame| frame.pids.iter().copied()).collect();
                 // Each was said on both streams.
                 self.previous.sort_unstable();
@@ -147,6 +155,19 @@ impl Shell {
                 (None, Err(Halt::Error(error)))
             }
         }
+    }
+
+    /// Reads what it said of itself when it was set up.
+    fn introduced(&self, frame: &Frame) -> Option<u32> {
+        let said = String::from_utf8_lossy(frame.stdout.tail());
+        let (pid, tool) = said.trim_end().split_once(' ').unwrap_or((said.trim_end(), ""));
+        if tool.is_empty() {
+            tracing::warn!(
+                machine = self.opener.machine,
+                "neither setsid nor perl there: a command that must be stopped is found by its parents only"
+            );
+        }
+        pid.parse().ok()
     }
 
     #[expect(clippy::too_many_arguments, reason = "a job in pieces, since they are borrowed apart")]
@@ -173,7 +194,7 @@ impl Shell {
             }
             let limit = items.get(current).and_then(|item| item.timeout).map_or(deadline, |t| deadline.min(since + t));
             let mut feed_ended = false;
-            let started = frames.frame(0).is_some_and(|frame| frame.started);
+            let started = frames.frame(items.len() - 1).is_some_and(|frame| frame.started);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Stop::Cancelled),
@@ -268,9 +289,13 @@ impl Shell {
         }
         let mut helper = self.opener.open(Instant::now() + KILL_LIMIT).await.map_err(|error| error.to_string())?;
         let said = nonce();
-        let mut text = b"{\n".to_vec();
+        let mut text = format!("{{\n{SET_UP}").into_bytes();
         text.extend_from_slice(
-            format!("RB_SHELL={}\nRB_PIDS='", if ended { "none".to_owned() } else { self.pid.to_string() }).as_bytes(),
+            format!(
+                "RB_SHELL={}\nRB_PIDS='",
+                self.pid.filter(|_| !ended).map_or("none".to_owned(), |pid| pid.to_string())
+            )
+            .as_bytes(),
         );
         text.extend(pids.iter().flat_map(|pid| format!("{pid} ").into_bytes()));
         text.extend_from_slice(b"'\n");

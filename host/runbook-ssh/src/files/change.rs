@@ -5,8 +5,8 @@ use runbook_model::call::{Answer as Reply, Attributes, CallError, Content, FileK
 use runbook_model::call::{Response, Verdict};
 use runbook_model::delta::sha256;
 
-use super::{Answer, Path, jail, preamble};
-use crate::command::{Body, Item, Stdin, inline, materialise};
+use super::{Answer, Path, SHARED, jail};
+use crate::command::{Body, Item, Library, Stdin, inline, materialise};
 use crate::machine::{Lane, Machine, Sources, feed_of};
 use crate::quote::nonce;
 use crate::shell::Feed;
@@ -14,20 +14,20 @@ use crate::shell::Feed;
 /// Bytes of a name that go into the name of its temporary neighbour, so that this stays a possible name.
 const NAME: usize = 160;
 
-/// Goes to the directory that holds the path, and knows whether what was looked at before still lies there.
+/// What the changes share.
 ///
-/// Arguments, which every change starts with: parent, name, the granted path, what was there (`f`, `d`, `l`, `o`, `-`), its
+/// `begin` goes to the directory that holds the path, and knows whether what was looked at before still lies there. Its
+/// arguments, which every change starts with: parent, name, the granted path, what was there (`f`, `d`, `l`, `o`, `-`), its
 /// SHA-256 or the link's target.
-macro_rules! change {
-    ($text:literal) => {
-        concat!(
-            preamble!(),
-            r#"
+const CHANGES: Library = r#"
+RB_ID=$(id)
+begin() {
 near "$1" || fail failed "no permission to enter $1"
 r=$R rest=$REST
-jailed "${R%/}$REST/$2" "$3" || fail denied "it lies outside of what is granted"
+[ "$3" = "${1%/}/$2" ] || jailed "${R%/}$REST/$2" "$3" || fail denied "it lies outside of what is granted"
 R=$r REST=$rest
 n=./$2 was=$4 mark=$5
+}
 same() {
 case $was in
 -) ! [ -e "$n" ] && ! [ -L "$n" ] ;;
@@ -39,8 +39,7 @@ esac
 }
 enter() {
 cd -P "$R" 2>/dev/null || fail failed "no permission to enter $R"
-[ "$(pwd -P; echo x)" = "$R
-x" ] || fail conflict "its directory was moved meanwhile"
+[ "$PWD" = "$R" ] || fail conflict "its directory was moved meanwhile"
 }
 enter_parent() {
 [ -z "$REST" ] || fail failed "the directory $R$REST does not exist; make it first"
@@ -58,7 +57,20 @@ e=$(mv -f "$1" "$n" 2>&1) && return ;;
 esac
 fail failed "$e"
 }
-# Mode $1, owner $2, group $3 of $4; empty: as it is.
+# Whether $2 and $3, which may be empty, are the owner and group of what we make in this directory.
+ours() {
+if [ -n "$2" ]; then case $RB_ID in "uid=$2("* | uid=*"($2) gid="*) ;; *) return 1 ;; esac; fi
+if [ -n "$3" ]; then
+case $RB_ID in *" gid=$3("* | *" gid="*"($3) groups="*) ;; *) return 1 ;; esac
+! [ -g . ] || return 1
+fi
+}
+# Mode $1, owner $2, group $3 of $4, which is new and ours; empty: as it is.
+dress() {
+if ! ours "$@"; then e=$(chown "${2:-}${3:+:$3}" "$4" 2>&1) || fail failed "$e"; fi
+if [ -n "$1" ]; then e=$(chmod "$1" "$4" 2>&1) || fail failed "$e"; fi
+}
+# The same for something that may have it already. Gives whether anything was changed.
 attributes() {
 a=$(stat -c '%u:%g:%a' "$4" 2>&1) || fail failed "$a"
 ids=${a%:*}
@@ -69,39 +81,41 @@ b=$(stat -c '%u:%g:%a' "$4" 2>&1) || fail failed "$b"
 if [ "$m" != "${b##*:}" ]; then e=$(chmod "$m" "$4" 2>&1) || fail failed "$e"; fi
 [ "$b" != "$a" ] || [ "$m" != "${a##*:}" ]
 }
-"#,
-            $text
-        )
-    };
-}
+"#;
 
-/// Further arguments: mode, owner, group, name of the temporary file, SHA-256 of the content, `text` or `feed`, the text, and
-/// the validator's words.
-const WRITE: &str = change!(
-    r#"
+/// Further arguments: mode, owner, group, name of the temporary file, SHA-256 of the content, bytes of the text, `text` or `feed`, the
+/// text, and the validator's words.
+const WRITE: Library = r#"
+write() {
+begin "$@"
 enter_parent
 t=./$9
 trap 'rm -f "$t"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
-mode=$6 owner=$7 group=$8 hash=${10} way=${11} text=${12}
-shift 12
-umask 077
+mode=$6 owner=$7 group=$8 hash=${10} size=${11} way=${12} text=${13}
+shift 13
+if [ "$was" = f ] && [ -z "$mode" -o -z "$owner" -o -z "$group" ]; then
+k=$(stat -c '%u:%g:%a' "$n" 2>&1) || differs
+i=${k%:*}
+mode=${mode:-${k##*:}} owner=${owner:-${i%:*}} group=${group:-${i#*:}}
+fi
+# For us alone until it is dressed.
+if [ -z "$mode" ] && ours "" "$owner" "$group"; then umask 022; else umask 077; mode=${mode:-644}; fi
 if [ "$way" = text ]; then e=$( { set -C; printf '%s' "$text" >"$t"; } 2>&1 )
 else e=$( { set -C; cat >"$t"; } 2>&1 ); fi || {
 # The shell's own printf does not say why; a tool does.
 [ "$way" != text ] || ! [ -f "$t" ] || { e=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) && e=; } || :
 fail failed "${e:-it could not be written}"
 }
+if [ "$way" = text ]; then
+# A shell that reads characters where there are bytes would count differently.
+[ ${#text} -eq "$size" ] || fail failed "what arrived is not what was sent: ${#text} bytes of $size"
+else
 sha <"$t" || fail failed "no tool there makes a SHA-256"
 [ "$RB_H" = "$hash" ] || fail failed "what arrived is not what was sent (sha256 $RB_H); is the disk full?"
-if [ "$was" = f ]; then
-k=$(stat -c '%u:%g:%a' "$n" 2>&1) || differs
-i=${k%:*}
-attributes "${mode:-${k##*:}}" "${owner:-${i%:*}}" "${group:-${i#*:}}" "$t" || :
-[ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$n" "$t" 2>/dev/null || :
-else
-attributes "${mode:-644}" "$owner" "$group" "$t" || :
 fi
+dress "$mode" "$owner" "$group" "$t"
+[ "$was" != f ] || [ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$n" "$t" 2>/dev/null || :
 if [ $# -gt 0 ]; then
 v=$( "$@" 2>&1 </dev/null ) || fail failed "the new content was refused by $1 (exit code $?), the old one is untouched: $v"
 fi
@@ -110,38 +124,40 @@ same || differs
 place "$t"
 trap - EXIT
 printf 'K\0changed\0'
-"#
-);
+}
+"#;
 
 /// Further arguments: mode, owner, group.
-const SET: &str = change!(
-    r#"
+const SET: &str = r#"
+begin "$@"
 enter_parent
 same || differs
 if attributes "$6" "$7" "$8" "$n"; then printf 'K\0changed\0'; else printf 'K\0unchanged\0'; fi
-"#
-);
+"#;
 
 /// Further arguments: mode, owner, group.
-const DIRECTORY: &str = change!(
-    r#"
+const DIRECTORY: Library = r#"
+directory() {
+begin "$@"
 enter
 d=.$REST
 n=$d/$2
 same || differs
-umask 022
 if [ "$was" = - ]; then
+umask 022
 if [ -n "$REST" ]; then e=$(mkdir -p "$d" 2>&1) || fail failed "$e"; fi
-e=$(umask 077; mkdir "$n" 2>&1) || fail failed "$e"
-attributes "${6:-755}" "$7" "$8" "$n" || :
+mode=$6
+if [ -n "$mode" ] || ! ours "" "$7" "$8"; then umask 077; mode=${6:-755}; fi
+e=$(mkdir "$n" 2>&1) || fail failed "$e"
+dress "$mode" "$7" "$8" "$n"
 printf 'K\0changed\0'
 elif attributes "$6" "$7" "$8" "$n"; then printf 'K\0changed\0'; else printf 'K\0unchanged\0'; fi
-"#
-);
+}
+"#;
 
 /// Further arguments: where the link points, name of the temporary link.
-const LINK: &str = change!(
-    r#"
+const LINK: &str = r#"
+begin "$@"
 enter_parent
 t=./$7
 trap 'rm -f "$t"' EXIT
@@ -152,12 +168,11 @@ same || differs
 place "$t"
 trap - EXIT
 printf 'K\0changed\0'
-"#
-);
+"#;
 
 /// No further arguments.
-const ABSENT: &str = change!(
-    r#"
+const ABSENT: &str = r#"
+begin "$@"
 if [ "$was" = - ]; then
 if [ -z "$REST" ]; then enter; same || differs; fi
 printf 'K\0unchanged\0'
@@ -184,8 +199,10 @@ e=$(rm -f -- "$n" 2>&1) || :
 fi
 if [ -e "$n" ] || [ -L "$n" ]; then fail failed "${e:-it is still there}"; fi
 printf 'K\0changed\0'
-"#
-);
+"#;
+
+/// What a shell that changes files knows.
+const LIBRARIES: &[Library] = &[SHARED, CHANGES, WRITE, DIRECTORY];
 
 /// Carries a change out.
 pub(crate) async fn act(
@@ -215,7 +232,7 @@ pub(crate) async fn act(
         }
         FileWant::Directory { attributes } => {
             script.attributes(attributes);
-            script.run(DIRECTORY).await
+            script.run("directory \"$@\"").await
         }
         FileWant::Link { target } => {
             if target.is_empty() || target.contains('\0') {
@@ -265,7 +282,8 @@ impl Script<'_> {
     }
 
     async fn run(self, text: &'static str) -> Response {
-        let item = || Item::script(format!("changing {}", self.path.whole), text, self.arguments.clone());
+        let item =
+            || Item::script(format!("changing {}", self.path.whole), text, self.arguments.clone()).with(LIBRARIES);
         let answer = self.machine.script(self.machine.privileged(), Lane::Change, item, self.ctx, &[]).await?;
         self.verdict(answer)
     }
@@ -292,9 +310,11 @@ impl Script<'_> {
             (_, Some(bytes)) if inline(&bytes) => (bytes, None),
             (_, bytes) => (Vec::new(), Some(feed_of(bytes.unwrap_or_default()))),
         };
+        let size = text.len().to_string();
         self.attributes(attributes);
         self.add(&temporary);
         self.add(sha256);
+        self.add(&size);
         self.add(if feed.is_some() { "feed" } else { "text" });
         self.arguments.push(text);
         for word in validate {
@@ -308,11 +328,12 @@ impl Script<'_> {
         let who = self.machine.privileged();
         let answer = match feed {
             None => {
-                let item = || Item::script(what.clone(), WRITE, self.arguments.clone());
+                let item = || Item::script(what.clone(), "write \"$@\"", self.arguments.clone()).with(LIBRARIES);
                 self.machine.script(who, Lane::Change, item, self.ctx, &leftovers).await?
             }
             Some(feed) => {
-                let mut item = Item::script(what.clone(), WRITE, std::mem::take(&mut self.arguments));
+                let arguments = std::mem::take(&mut self.arguments);
+                let mut item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES);
                 if let Body::Script { stdin, .. } = &mut item.body {
                     *stdin = Stdin::Feed;
                 }

@@ -1,47 +1,32 @@
 //! Looks at files: stat, read, list, hash, open as a source.
 
+use std::sync::Arc;
+
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{self, CallError, Entry, FilesLook, Response, SourceRef};
 
-use super::{Answer, Path, garbled, jail, preamble, stat};
-use crate::command::{Item, OUTPUT_LIMIT};
+use super::ask::{Question, ask};
+use super::{Answer, Path, SHARED, garbled, jail, stat};
+use crate::command::{Item, Library, OUTPUT_LIMIT};
 use crate::machine::{Lane, Machine};
 
 /// Attempts to list a directory that changes meanwhile.
 const LISTINGS: usize = 3;
 
 /// Arguments: what, path, its parent, its name, the granted path, the most bytes to read.
-const LOOK: &str = concat!(
-    preamble!(),
-    r#"
+const LOOK: Library = r#"
+look() {
 near "$3" || fail failed "no permission to enter $3"
 if [ -z "$4" ]; then P=/; else P=${R%/}$REST/$4; fi
-if [ "$1" = stat ]; then
-jailed "$P" "$5" || fail denied "it lies outside of what is granted"
-if s=$(st "$P"); then
-t=
-case $s in a*) t=$(readlink "$P" && echo x) || fail failed "the link cannot be read"; t=${t%?x} ;; esac
-printf 'K\0%s\0%s\0' "$s" "$t"
-else
-case $s in
-*"No such file or directory" | *"Not a directory") printf 'K\0\0\0' ;;
-*) fail failed "$s" ;;
-esac
-fi
-exit
-fi
 if [ -L "$P" ]; then
 t=$(readlink -f "$P" && echo x) || t=
 [ -n "$t" ] || { [ -z "$5" ] || fail denied "it lies outside of what is granted"; fail notfound "the link leads nowhere"; }
 P=${t%?x}
-fi
 jailed "$P" "$5" || fail denied "it lies outside of what is granted"
-s=$(st "$P") || case $s in
-*"No such file or directory" | *"Not a directory") fail notfound "nothing is there" ;;
-*) fail failed "$s" ;;
-esac
-if [ "$1" = list ]; then
-[ -d "$P" ] || fail invalid "it is not a directory"
+elif [ "$2" != "$5" ]; then
+jailed "$P" "$5" || fail denied "it lies outside of what is granted"
+fi
+if [ "$1" = list ] && [ -d "$P" ]; then
 cd "$P" 2>/dev/null && [ -r . ] || fail failed "Permission denied"
 names() {
 for f in ./* ./.[!.]* ./..?*; do
@@ -49,39 +34,41 @@ if [ -e "$f" ] || [ -L "$f" ]; then printf '%s\0' "$f"; fi
 done
 }
 printf 'K\0'; names; printf '\0'
-s=$(names | xargs -0 stat -c '%f/%s/%u/%g/%U/%G' 2>/dev/null)
+s=$(names | xargs -0 stat -c $RB_STAT 2>/dev/null)
 printf '%s\0' "$s"
 for f in ./* ./.[!.]* ./..?*; do
 if [ -L "$f" ]; then t=$(readlink "$f" && echo x); printf '%s\0' "${t%?x}"; fi
 done
 exit
 fi
-[ -f "$P" ] || fail invalid "it is not a regular file"
-[ -r "$P" ] || fail failed "Permission denied"
-if [ "$1" = read ]; then
+if [ "$1" = read ] && [ -f "$P" ] && [ -r "$P" ]; then
 printf 'K\0'
 exec head -c "$6" <"$P"
 fi
-sha <"$P" || fail failed "no tool there makes a SHA-256"
-printf 'K\0%s\0%s\0' "$s" "$RB_H"
-"#
-);
+s=$(st "$P") || case $s in
+*"No such file or directory" | *"Not a directory") fail notfound "nothing is there" ;;
+*) fail failed "$s" ;;
+esac
+[ "$1" != list ] || fail invalid "it is not a directory"
+[ -f "$P" ] || fail invalid "it is not a regular file"
+fail failed "Permission denied"
+}
+"#;
 
 /// Answers a look.
-pub(crate) async fn look(machine: &Machine, look: &FilesLook, ctx: &CallContext) -> Response {
+pub(crate) async fn look(machine: &Arc<Machine>, look: &FilesLook, ctx: &CallContext) -> Response {
     let path = Path::new(look.path())?;
     match look {
         FilesLook::Stat { .. } => {
-            let mut answer = ask(machine, "stat", &path, 0, ctx).await?;
-            let (line, target) = (answer.text(machine)?, answer.text(machine)?);
-            if line.is_empty() {
+            let found = ask(machine, question("stat", "-", path), ctx).await?;
+            if found.stat.is_empty() {
                 return Ok(call::Answer::Stat(None));
             }
-            Ok(call::Answer::Stat(Some(stat(machine, &line, Some(target))?.0)))
+            Ok(call::Answer::Stat(Some(stat(machine, &found.stat, Some(found.link_target))?.0)))
         }
         FilesLook::Read { limit, .. } => {
             let limit = (*limit).min(OUTPUT_LIMIT - 1024);
-            let bytes = ask(machine, "read", &path, limit + 1, ctx).await?.rest();
+            let bytes = script(machine, "read", &path, limit + 1, ctx).await?.rest();
             if bytes.len() as u64 > limit {
                 let text = format!("{} on {} is larger than {limit} bytes", path.whole, machine.name);
                 return Err(CallError::Invalid(text));
@@ -90,21 +77,22 @@ pub(crate) async fn look(machine: &Machine, look: &FilesLook, ctx: &CallContext)
         }
         FilesLook::List { .. } => list(machine, &path, ctx).await.map(call::Answer::Entries),
         FilesLook::Sha256 { .. } => {
-            let mut answer = ask(machine, "sha256", &path, 0, ctx).await?;
-            answer.text(machine)?;
-            answer.text(machine).map(call::Answer::Text)
+            ask(machine, question("sha256", "", path), ctx).await.map(|found| call::Answer::Text(found.sha256))
         }
         FilesLook::Source { .. } => {
-            let mut answer = ask(machine, "sha256", &path, 0, ctx).await?;
-            let line = answer.text(machine)?;
-            let (target, sha256) = (machine.target.clone(), answer.text(machine)?);
-            let size = stat(machine, &line, None)?.0.size;
-            Ok(call::Answer::Source(SourceRef { target, path: path.whole, size, sha256 }))
+            let found = ask(machine, question("sha256", "", path.clone()), ctx).await?;
+            let size = stat(machine, &found.stat, None)?.0.size;
+            let target = machine.target.clone();
+            Ok(call::Answer::Source(SourceRef { target, path: path.whole, size, sha256: found.sha256 }))
         }
     }
 }
 
-async fn ask(
+fn question(what: &'static str, wanted: &str, path: Path) -> Question {
+    Question { what, path, wanted: wanted.to_owned(), keep: 0, owner: String::new(), group: String::new() }
+}
+
+async fn script(
     machine: &Machine,
     what: &'static str,
     path: &Path,
@@ -116,7 +104,7 @@ async fn ask(
         let limit = limit.to_string();
         let arguments = [what, &path.whole, &path.parent, &path.name, &jail, &limit];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
-        Item::script(format!("{what} of {}", path.whole), LOOK, arguments)
+        Item::script(format!("{what} of {}", path.whole), "look \"$@\"", arguments).with(&[SHARED, LOOK])
     };
     let bytes = machine.script(machine.privileged(), Lane::Look, item, ctx, &[]).await?;
     Answer::of(machine, &path.whole, bytes)
@@ -124,7 +112,7 @@ async fn ask(
 
 async fn list(machine: &Machine, path: &Path, ctx: &CallContext) -> Result<Vec<Entry>, CallError> {
     for _ in 0..LISTINGS {
-        let mut answer = ask(machine, "list", path, 0, ctx).await?;
+        let mut answer = script(machine, "list", path, 0, ctx).await?;
         let mut names = Vec::new();
         loop {
             let name = answer.text(machine)?;
