@@ -95,14 +95,10 @@ pub(crate) type Library = &'static str;
 pub(crate) enum Stdin {
     Null,
     Inline(Vec<u8>),
-    /// The shell's own standard input, after the start mark.
+    /// The shell's own standard input, after the start mark, to its end.
     Feed,
-}
-
-impl Stdin {
-    fn is_fed(&self) -> bool {
-        matches!(self, Self::Feed)
-    }
+    /// So many bytes of it. A script that has not read all of them ends with another status than 0.
+    Part(u64),
 }
 
 /// A command with everything put in.
@@ -135,6 +131,22 @@ impl Item {
             *needs = libraries;
         }
         self
+    }
+
+    /// The same for a script that reads so many bytes of the shell's own standard input.
+    pub(crate) fn fed(mut self, bytes: u64) -> Self {
+        if let Body::Script { stdin, .. } = &mut self.body {
+            *stdin = Stdin::Part(bytes);
+        }
+        self
+    }
+
+    /// What its first command reads.
+    pub(crate) fn stdin(&self) -> Option<&Stdin> {
+        match &self.body {
+            Body::Commands(commands) => commands.first().map(|command| &command.stdin),
+            Body::Script { stdin, .. } => Some(stdin),
+        }
     }
 
     /// What must be defined in the shell before it runs.
@@ -299,9 +311,11 @@ pub(crate) fn script(items: &[Item], specs: &[FrameSpec], first: &[&str], previo
         text.add("exit; fi\n");
     }
     for (item, spec) in items.iter().zip(specs) {
-        let fed = match &item.body {
-            Body::Commands(commands) => commands.iter().any(|command| command.stdin.is_fed()),
-            Body::Script { stdin, .. } => stdin.is_fed(),
+        let afterwards = match item.stdin() {
+            Some(Stdin::Feed) => "exit\n}\n",
+            // What was left unread must not be read as text.
+            Some(Stdin::Part(_)) => "[ \"$RB_S\" = 0 ] || exit\n}\n",
+            _ => "}\n",
         };
         text.add("{\n");
         match &item.body {
@@ -324,7 +338,7 @@ pub(crate) fn script(items: &[Item], specs: &[FrameSpec], first: &[&str], previo
             }
         }
         text.mark(&spec.nonce, "E", "\"$RB_S\"", &[1, 2]);
-        text.add(if fed { "exit\n}\n" } else { "}\n" });
+        text.add(afterwards);
     }
     text.0
 }

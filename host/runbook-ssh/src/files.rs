@@ -5,6 +5,7 @@
 
 mod ask;
 mod change;
+mod here;
 mod look;
 mod prior;
 

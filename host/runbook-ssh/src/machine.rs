@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
-use crate::command::{Item, exit, inline, materialise_bytes, materialise_text};
+use crate::command::{Item, Stdin, exit, inline, materialise_bytes, materialise_text};
 use crate::files::Desk;
 use crate::frame::Frame;
 use crate::net::Tools;
@@ -294,7 +294,7 @@ impl Machine {
         Err(CallError::Unreachable(format!("no usable helper shell on {}", self.name)))
     }
 
-    /// Runs one item on a shell of its own, with data on its standard input.
+    /// Runs one item with data on the shell's standard input. Where it reads all of it, the shell need not be one of its own.
     pub(crate) async fn run_fed(
         &self,
         who: Who,
@@ -313,9 +313,14 @@ impl Machine {
         }
         let slot = self.wait(connection.feeds.clone().acquire_owned(), ctx, "other transfers").await?;
         permits.push(slot.map_err(|_| self.lost())?);
-        let shell = self.open(&connection, who, ctx).await?;
+        let idle = matches!(item.stdin(), Some(Stdin::Part(_))).then(|| connection.shells(who).idle.clone());
+        // The data can be sent once only: not to a shell that may turn out to be unfit.
+        let shell = match idle.as_ref().and_then(|_| connection.shells(who).idle()).filter(Shell::is_clean) {
+            Some(shell) => shell,
+            None => self.open(&connection, who, ctx).await?,
+        };
         let job = job(vec![item], ctx, Some(feed), None, leftovers);
-        self.only(start(shell, job, None, permits).await)
+        self.only(start(shell, job, idle, permits).await)
     }
 
     /// Runs one item on a shell of its own; its standard output, of about `size` bytes, goes to `sink`.
@@ -381,7 +386,11 @@ impl Machine {
 
     /// The output of a script of ours, where it ended well.
     pub(crate) fn script_output(&self, what: &str, frame: Frame) -> Result<Vec<u8>, CallError> {
-        let output = self.output(what, frame)?;
+        self.ended_well(what, self.output(what, frame)?)
+    }
+
+    /// What a script of ours wrote, where it ended well.
+    pub(crate) fn ended_well(&self, what: &str, output: Output) -> Result<Vec<u8>, CallError> {
         if output.exit.success() {
             return Ok(output.stdout.0);
         }

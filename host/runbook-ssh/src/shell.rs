@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Opener, SET_UP, WHO};
-use crate::command::{Item, Library, script};
+use crate::command::{Item, Library, Stdin, script};
 use crate::frame::{Frame, FrameError, FrameSpec, Frames};
 use crate::quote::{nonce, quote, tail};
 use crate::transport::{Output, Process};
@@ -92,6 +92,11 @@ impl Shell {
         }
     }
 
+    /// Whether nothing that ran in it may still be there.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.previous.is_empty()
+    }
+
     /// Runs a job. Gives the shell back where it can be used again.
     ///
     /// `abandoned` is cancelled when nobody waits for the result any more: then what runs is stopped.
@@ -125,10 +130,15 @@ impl Shell {
         }
         let text = script(&job.items, &specs, &first, &self.previous);
         let mut frames = Frames::new(specs);
-        // A shell that feeds a command is told to end after it: what the command leaves unread must not be read as text.
-        let once = job.feed.is_some();
+        // A shell that feeds a command to the end is told to end after it, and so is one whose script did not read its part: what is
+        // left unread must not be read as text.
+        let part = job.items.iter().find_map(|item| match item.stdin() {
+            Some(Stdin::Part(bytes)) => Some(*bytes),
+            _ => None,
+        });
+        let fed = job.feed.is_some();
         let result = self
-            .converse(&job.items, text, &mut frames, job.deadline, &job.cancel, &abandoned, job.feed, job.sink)
+            .converse(&job.items, text, &mut frames, job.deadline, &job.cancel, &abandoned, job.feed, part, job.sink)
             .await;
         if is_new {
             self.pid = frames.frame(0).and_then(|frame| self.introduced(frame));
@@ -147,7 +157,8 @@ impl Shell {
                 // Each was said on both streams.
                 self.previous.sort_unstable();
                 self.previous.dedup();
-                ((!once).then_some(self), Ok(frames))
+                let ended = fed && (part.is_none() || frames.iter().any(|frame| frame.status != 0));
+                ((!ended).then_some(self), Ok(frames))
             }
             Err(Stop::Frame(FrameError::Stale)) => (None, Err(Halt::Stale)),
             Err(stop) => {
@@ -180,8 +191,10 @@ impl Shell {
         cancel: &CancellationToken,
         abandoned: &CancellationToken,
         mut feed: Option<Feed>,
+        part: Option<u64>,
         sink: Option<mpsc::Sender<Vec<u8>>>,
     ) -> Result<(), Stop> {
+        let mut left = part.unwrap_or(u64::MAX);
         let mut pending: VecDeque<Vec<u8>> = text.chunks(CHUNK).map(<[u8]>::to_vec).collect();
         let mut passed_on: VecDeque<Vec<u8>> = VecDeque::new();
         let (mut current, mut since) = (0, Instant::now());
@@ -219,14 +232,25 @@ impl Shell {
                 },
                 // Data only follows when the shell has read the whole text: it must never read data as text.
                 piece = next(&mut feed), if feed.is_some() && started && pending.is_empty() => match piece {
-                    Some(Ok(bytes)) => pending.push_back(bytes),
+                    // Not one byte more than the script reads: the shell would take it for text.
+                    Some(Ok(bytes)) => match left.checked_sub(bytes.len() as u64) {
+                        Some(rest) => {
+                            left = rest;
+                            pending.push_back(bytes);
+                        }
+                        None => return Err(Stop::Feed(CallError::Conflict("there is more of it than before".to_owned()))),
+                    },
                     Some(Err(error)) => return Err(Stop::Feed(error)),
                     None => feed_ended = true,
                 },
             }
             if feed_ended {
                 feed = None;
-                self.stdin = None;
+                if part.is_none() {
+                    self.stdin = None;
+                } else if left > 0 {
+                    return Err(Stop::Feed(CallError::Conflict(format!("{left} bytes of it are missing"))));
+                }
             }
         }
     }

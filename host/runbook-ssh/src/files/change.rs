@@ -1,12 +1,14 @@
 //! Changes of files: each is one round trip, leaves the old state or the new one, and nothing else behind.
 
 use runbook_engine::backend::CallContext;
-use runbook_model::call::{Answer as Reply, Attributes, CallError, Content, FileKind, FilePrior, FileWant, FilesAct};
+use runbook_model::call::{
+    Answer as Reply, Attributes, CallError, Content, Exit, FileKind, FilePrior, FileWant, FilesAct,
+};
 use runbook_model::call::{Response, Verdict};
 use runbook_model::delta::sha256;
 
 use super::{Answer, Path, SHARED, jail};
-use crate::command::{Body, Item, Library, Stdin, inline, materialise};
+use crate::command::{Item, Library, inline, materialise};
 use crate::machine::{Lane, Machine, Sources, feed_of};
 use crate::quote::nonce;
 use crate::shell::Feed;
@@ -83,10 +85,12 @@ if [ "$m" != "${b##*:}" ]; then e=$(chmod "$m" "$4" 2>&1) || fail failed "$e"; f
 }
 "#;
 
-/// Further arguments: mode, owner, group, name of the temporary file, SHA-256 of the content, bytes of the text, `text` or `feed`, the
+/// Further arguments: mode, owner, group, name of the temporary file, SHA-256 of the content, its bytes, `text` or `feed`, the
 /// text, and the validator's words.
 const WRITE: Library = r#"
 write() {
+# What comes on the shell's input must be read, or the shell must end: see `Stdin::Part`.
+[ "${12}" = text ] || fail() { printf 'X\0%s\0%s\0' "$1" "$2"; exit 3; }
 begin "$@"
 enter_parent
 t=./$9
@@ -102,9 +106,9 @@ fi
 # For us alone until it is dressed.
 if [ -z "$mode" ] && ours "" "$owner" "$group"; then umask 022; else umask 077; mode=${mode:-644}; fi
 if [ "$way" = text ]; then e=$( { set -C; printf '%s' "$text" >"$t"; } 2>&1 )
-else e=$( { set -C; cat >"$t"; } 2>&1 ); fi || {
-# The shell's own printf does not say why; a tool does.
-[ "$way" != text ] || ! [ -f "$t" ] || { e=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) && e=; } || :
+else e=$( { set -C; head -c "$size" >"$t"; } 2>&1 ); fi || {
+# Not every shell and tool says why; dd does.
+if [ -f "$t" ]; then d=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) || e=$d; fi
 fail failed "${e:-it could not be written}"
 }
 if [ "$way" = text ]; then
@@ -200,6 +204,9 @@ fi
 if [ -e "$n" ] || [ -L "$n" ]; then fail failed "${e:-it is still there}"; fi
 printf 'K\0changed\0'
 "#;
+
+/// Exit code of a script that says why it did not read what was sent.
+const UNREAD: i32 = 3;
 
 /// What a shell that changes files knows.
 const LIBRARIES: &[Library] = &[SHARED, CHANGES, WRITE, DIRECTORY];
@@ -305,16 +312,20 @@ impl Script<'_> {
     ) -> Response {
         let temporary = self.path.temporary();
         let beside = format!("{}/{temporary}", self.path.parent.trim_end_matches('/'));
-        let (text, feed): (Vec<u8>, Option<Feed>) = match (content, materialise(content, &self.ctx.secrets)?) {
-            (Content::CopyOf(source), _) => (Vec::new(), Some(sources.feed(source, self.ctx).await?)),
-            (_, Some(bytes)) if inline(&bytes) => (bytes, None),
-            (_, bytes) => (Vec::new(), Some(feed_of(bytes.unwrap_or_default()))),
+        let (text, size, feed): (Vec<u8>, u64, Option<Feed>) = match (content, materialise(content, &self.ctx.secrets)?)
+        {
+            (Content::CopyOf(source), _) => (Vec::new(), source.size, Some(sources.feed(source, self.ctx).await?)),
+            (_, Some(bytes)) if inline(&bytes) => (bytes, 0, None),
+            (_, bytes) => {
+                let bytes = bytes.unwrap_or_default();
+                (Vec::new(), bytes.len() as u64, Some(feed_of(bytes)))
+            }
         };
-        let size = text.len().to_string();
+        let size = if feed.is_some() { size } else { text.len() as u64 };
         self.attributes(attributes);
         self.add(&temporary);
         self.add(sha256);
-        self.add(&size);
+        self.add(&size.to_string());
         self.add(if feed.is_some() { "feed" } else { "text" });
         self.arguments.push(text);
         for word in validate {
@@ -333,12 +344,13 @@ impl Script<'_> {
             }
             Some(feed) => {
                 let arguments = std::mem::take(&mut self.arguments);
-                let mut item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES);
-                if let Body::Script { stdin, .. } = &mut item.body {
-                    *stdin = Stdin::Feed;
-                }
+                let item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES).fed(size);
                 let frame = self.machine.run_fed(who, item, feed, self.ctx, &leftovers, Lane::Change).await?;
-                self.machine.script_output(&what, frame)?
+                let output = self.machine.output(&what, frame)?;
+                match output.exit {
+                    Exit::Code(0 | UNREAD) => output.stdout.0,
+                    _ => self.machine.ended_well(&what, output)?,
+                }
             }
         };
         self.verdict(answer)

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use runbook_engine::backend::CallContext;
-use runbook_model::call::{self, CallError, Entry, FilesLook, Response, SourceRef};
+use runbook_model::call::{self, CallError, Entry, FilesLook, Response, SourceRef, Target};
 
 use super::ask::{Question, ask};
-use super::{Answer, Path, SHARED, garbled, jail, stat};
+use super::{Answer, Path, SHARED, garbled, here, jail, stat};
 use crate::command::{Item, Library, OUTPUT_LIMIT};
 use crate::machine::{Lane, Machine};
 
@@ -57,6 +57,9 @@ fail failed "Permission denied"
 
 /// Answers a look.
 pub(crate) async fn look(machine: &Arc<Machine>, look: &FilesLook, ctx: &CallContext) -> Response {
+    if machine.target == Target::Controller {
+        return here::look(look, ctx).await;
+    }
     let path = Path::new(look.path())?;
     match look {
         FilesLook::Stat { .. } => {
