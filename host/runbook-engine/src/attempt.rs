@@ -11,6 +11,8 @@ use runbook_model::overlay::Overlay;
 use runbook_model::plan::{OnUnreachable, Step};
 use serde_json::Value;
 
+use crate::ahead::{Foreseen, Lookout, Slot};
+use crate::backend::Backend;
 use crate::broker::{self, Broker, Deferred, Mode, Setup, Shared, lock};
 use crate::plugin::{PluginCall, PluginError, Plugins};
 
@@ -70,6 +72,10 @@ impl Task<'_> {
     }
 
     fn broker(&self, mode: Mode, deadline: Instant) -> Arc<Broker> {
+        self.broker_before(Arc::clone(&self.shared.backend), mode, deadline)
+    }
+
+    fn broker_before(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
         let targets = broker::targets(&self.roles, self.step.cluster.as_deref());
         let grants = Grants::new(Terms {
             targets: &targets,
@@ -81,6 +87,7 @@ impl Task<'_> {
         });
         Broker::new(Setup {
             shared: Arc::clone(self.shared),
+            world,
             instance: self.instance.clone(),
             grants,
             secrets: secrets_of_inputs(&self.inputs),
@@ -105,10 +112,37 @@ impl Task<'_> {
         self.step.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
     }
 
+    /// The world, as far as it is not known ahead.
+    async fn foreseen(&self) -> Arc<dyn Backend> {
+        let world = Arc::clone(&self.shared.backend);
+        match self.shared.foresight.take(&self.instance).await {
+            Some(slot) => Arc::new(Foreseen { world, foresight: Arc::clone(&self.shared.foresight), slot }),
+            None => world,
+        }
+    }
+
+    /// Looks at what the step will look at when its time has come.
+    pub(crate) async fn foresee(&self, slot: Arc<Slot>) {
+        let foresight = Arc::clone(&self.shared.foresight);
+        let world: Arc<dyn Backend> = Arc::new(Lookout { world: Arc::clone(&self.shared.backend), foresight, slot });
+        let deadline = Instant::now() + self.timeout();
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let road = self.broker_before(Arc::clone(&world), Mode::Check(overlay), deadline);
+        let result = self.plugins.converge(self.call(&road, deadline)).await;
+        let finished = road.finish().await;
+        let tally = road.tally();
+        if result.is_ok() && finished.is_ok() && tally.planned.is_empty() && !tally.perhaps {
+            let road = self.broker_before(world, Mode::Check(Arc::default()), deadline);
+            // What it finds wrong, it finds again when the step runs.
+            let _ = self.plugins.verify(self.call(&road, deadline)).await;
+        }
+    }
+
     /// Finds the changes, makes none.
     pub(crate) async fn plan(&self, overlay: &Arc<Mutex<Overlay>>) -> Finished {
         let before = lock(overlay).clone();
-        let finished = self.look_ahead(Mode::Plan(Arc::clone(overlay)), &before).await;
+        let world = self.foreseen().await;
+        let finished = self.look_only(world, Mode::Plan(Arc::clone(overlay)), &before).await;
         if finished.outcome == StepOutcome::MayChange {
             // Nobody knows what it will do: what it may alter is unknown until then.
             let mut overlay = lock(overlay);
@@ -122,12 +156,12 @@ impl Task<'_> {
     /// Whether the step would change something now, for the question to a person. Leaves no trace.
     pub(crate) async fn is_due(&self) -> Finished {
         let overlay = Arc::new(Mutex::new(Overlay::default()));
-        self.look_ahead(Mode::Check(overlay), &Overlay::default()).await
+        self.look_only(Arc::clone(&self.shared.backend), Mode::Check(overlay), &Overlay::default()).await
     }
 
-    async fn look_ahead(&self, mode: Mode, before: &Overlay) -> Finished {
+    async fn look_only(&self, world: Arc<dyn Backend>, mode: Mode, before: &Overlay) -> Finished {
         let deadline = Instant::now() + self.timeout();
-        let road = self.broker(mode, deadline);
+        let road = self.broker_before(world, mode, deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let result = match result {
             Ok(outputs) => road.finish().await.map(|_| outputs).map_err(PluginError::Call),
@@ -163,19 +197,20 @@ impl Task<'_> {
         }
     }
 
-    /// Carries the step out.
-    pub(crate) async fn apply(&self) -> Finished {
+    /// Carries the step out. `meanwhile` is called when all that is left of it is to look whether it is well.
+    pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
         let mut attempt = 1;
         // What an earlier attempt changed must be verified, though a later one finds nothing left to change.
         let mut changed = false;
+        let mut world = self.foreseen().await;
         loop {
             if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
             }
-            let error = match self.attempt(&mut changed).await {
+            let error = match self.attempt(&world, &mut changed, meanwhile).await {
                 Ok(finished) => return finished,
                 Err(error) => error,
             };
@@ -203,6 +238,8 @@ impl Task<'_> {
             if !again {
                 return self.failed(error, &None);
             }
+            self.shared.foresight.disturb();
+            world = Arc::clone(&self.shared.backend);
             let event = Event::Retrying {
                 instance: self.instance.clone(),
                 error: CallError::Failed(error.to_string()),
@@ -220,9 +257,15 @@ impl Task<'_> {
         }
     }
 
-    async fn attempt(&self, changed: &mut bool) -> Result<Finished, PluginError> {
+    async fn attempt(
+        &self,
+        world: &Arc<dyn Backend>,
+        changed: &mut bool,
+        meanwhile: &(dyn Fn() + Sync),
+    ) -> Result<Finished, PluginError> {
         let deadline = Instant::now() + self.timeout();
-        let road = self.broker(Mode::Apply, deadline);
+        let acting = self.shared.foresight.acts();
+        let road = self.broker_before(Arc::clone(world), Mode::Apply, deadline);
         let converged = self.plugins.converge(self.call(&road, deadline)).await;
         road.settled().await;
         // What was deferred runs however the step ended; it gets time of its own.
@@ -231,10 +274,14 @@ impl Task<'_> {
         *changed |= tally.changed + tally.repeated > 0;
         let outputs = converged?;
         let later = later?;
+        drop(acting);
+        if *changed {
+            meanwhile();
+        }
         if tally.changed > 0 {
             self.check().await?;
         }
-        self.verify(*changed, deadline).await?;
+        self.verify(world, *changed, deadline).await?;
         Ok(Finished {
             outcome: if *changed { StepOutcome::Changed } else { StepOutcome::Unchanged },
             outputs: Outputs::Known(outputs),
@@ -267,9 +314,9 @@ impl Task<'_> {
 
     /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
     /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
-    async fn verify(&self, changed: bool, deadline: Instant) -> Result<(), PluginError> {
+    async fn verify(&self, world: &Arc<dyn Backend>, changed: bool, deadline: Instant) -> Result<(), PluginError> {
         let mode = if changed { Mode::Apply } else { Mode::Check(Arc::default()) };
-        let road = self.broker(mode, deadline);
+        let road = self.broker_before(Arc::clone(world), mode, deadline);
         let wrong = self.plugins.verify(self.call(&road, deadline)).await;
         let finished = road.finish().await;
         let wrong = match wrong {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Content, FileWant, FilesAct, Look, Note, Outcome, Prior, Request, Response,
-    Target, Timing, Verdict,
+    Act, Answer, Call, CallError, Change, Content, FileWant, FilesAct, KubeLook, Look, Note, Outcome, Prior, Request,
+    Response, Target, Timing, Verdict,
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Instance};
@@ -23,6 +23,7 @@ use runbook_model::redact::{self, Redactor};
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::ahead::Foresight;
 use crate::backend::{Backend, CallContext, Progress, Secrets};
 use crate::journal::{self, Journal, JournalError};
 use crate::plugin::Road;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub run: String,
     /// The first value under each key, by step.
     pub baselines: Mutex<BTreeMap<(String, String), serde_json::Value>>,
+    /// What is known of the next steps.
+    pub foresight: Arc<Foresight>,
 }
 
 /// What a road does with changes.
@@ -67,6 +70,7 @@ pub enum Mode {
 /// One attempt of one instance of a step.
 pub struct Broker {
     shared: Arc<Shared>,
+    world: Arc<dyn Backend>,
     instance: Instance,
     grants: Grants,
     /// Names of the secrets that the step holds.
@@ -130,6 +134,8 @@ impl Deferred {
 pub struct Setup {
     /// What the run shares.
     pub shared: Arc<Shared>,
+    /// Who answers: the run's backend, or what stands before it.
+    pub world: Arc<dyn Backend>,
     /// Whose calls these are.
     pub instance: Instance,
     /// What they may do.
@@ -159,6 +165,7 @@ impl Broker {
             deadline: setup.deadline,
             cancel: setup.shared.cancel.clone(),
             shared: setup.shared,
+            world: setup.world,
             calls: AtomicU32::new(0),
             // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
             now_ms: AtomicU64::new(journal::now_ms()),
@@ -182,6 +189,7 @@ impl Broker {
     pub fn afterwards(&self) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             shared: Arc::clone(&self.shared),
+            world: Arc::clone(&self.world),
             instance: self.instance.clone(),
             grants: self.grants.clone(),
             secrets: Mutex::new(lock(&self.secrets).clone()),
@@ -327,8 +335,14 @@ impl Broker {
         let response = match seen {
             Seen::Answer(response) => response,
             seen @ (Seen::Through | Seen::Merge) => {
-                let response = self.shared.backend.look(&target, &look, &self.context(jail)).await;
+                let response = self.world.look(&target, &look, &self.context(jail)).await;
                 let response = self.redact(response);
+                if matches!(
+                    (&self.mode, &look),
+                    (Mode::Apply, Look::Kube(KubeLook::Wait { .. } | KubeLook::WaitNone { .. }))
+                ) {
+                    self.shared.foresight.disturb();
+                }
                 match (&self.mode, seen) {
                     (Mode::Plan(overlay) | Mode::Check(overlay), Seen::Merge) => {
                         lock(overlay).merge(&target, &look, response)
@@ -367,12 +381,12 @@ impl Broker {
         let started = Instant::now();
         let context = self.context(jail);
         let prior = match &self.mode {
-            Mode::Apply => self.shared.backend.prior(&target, &change.act, &context).await,
+            Mode::Apply => self.world.prior(&target, &change.act, &context).await,
             Mode::Plan(overlay) | Mode::Check(overlay) => {
                 let planned = lock(overlay).prior(&target, &change.act, |content| self.wanted_sha256(content));
                 match planned {
                     Some(prior) => prior,
-                    None => self.shared.backend.prior(&target, &change.act, &context).await,
+                    None => self.world.prior(&target, &change.act, &context).await,
                 }
             }
         };
@@ -442,7 +456,9 @@ impl Broker {
         let leaving = Arc::clone(&self.in_flight).read_owned().await;
         let task = tokio::spawn(async move {
             let _leaving = leaving;
-            let response = this.shared.backend.act(&target, &act, &prior, &context).await;
+            this.shared.foresight.disturb();
+            let response = this.world.act(&target, &act, &prior, &context).await;
+            this.shared.foresight.disturb();
             let response = this.redact(response);
             if has_changed(&response) {
                 let mut tally = lock(&this.tally);
@@ -515,6 +531,7 @@ impl Broker {
                 Err(CallError::Unknown("what the step waits for has not come yet".to_owned()))
             }
             Mode::Apply => {
+                self.shared.foresight.disturb();
                 let deadline = tokio::time::Instant::from_std(self.deadline);
                 tokio::select! {
                     () = tokio::time::sleep(time) => Ok(Answer::Unit),

@@ -1,5 +1,6 @@
 //! Drives a plan: the run, its attempts, the broker that every call passes. Knows traits, not wasmtime, SSH or Kubernetes.
 
+pub mod ahead;
 mod attempt;
 pub mod backend;
 pub mod broker;

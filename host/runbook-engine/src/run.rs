@@ -17,10 +17,11 @@ use runbook_model::call::Target;
 use runbook_model::event::{Event, PluginPin, RunOutcome, StepOutcome, StepSketch, Summary, VERSION, Verb};
 use runbook_model::manifest::Action;
 use runbook_model::overlay::Overlay;
-use runbook_model::plan::{Runbook, Step, StepOnFailure};
+use runbook_model::plan::{Runbook, Step, StepOnFailure, Waits};
 use runbook_model::summary::Counter;
 use serde_json::Value;
 
+use crate::ahead::Lookouts;
 use crate::attempt::Finished;
 use crate::broker::{Broker, Deferred, Shared, lock};
 use crate::journal::JournalError;
@@ -187,17 +188,30 @@ impl Engine {
         })
     }
 
-    async fn steps(
-        &self,
-        level: &Level<'_>,
-        overlay: Option<&SharedOverlay>,
-        progress: &Progress,
+    async fn steps<'run>(
+        &'run self,
+        level: &'run Level<'run>,
+        overlay: Option<&'run SharedOverlay>,
+        progress: &'run Progress,
         later: &Later,
     ) -> Result<bool, JournalError> {
         let steps = &level.runbook.steps;
+        let waits = level.runbook.waits();
         let at_once = if overlay.is_some() { 1 } else { steps.len() };
         let mut places = vec![Place::Waiting; steps.len()];
+        let lookouts = Lookouts::default();
+        let mut looking = FuturesUnordered::new();
         let mut running = FuturesUnordered::new();
+        let spot = |index| Spot {
+            level,
+            index,
+            step: &steps[index],
+            item: None,
+            overlay,
+            progress,
+            later,
+            lookouts: &lookouts,
+        };
         let mut stopped: Option<String> = None;
         let mut well = true;
         loop {
@@ -205,18 +219,28 @@ impl Engine {
                 stopped = Some("the run was cancelled".to_owned());
             }
             if stopped.is_none() {
-                for index in 0..steps.len() {
+                let ended = |&before: &usize| places[before] == Place::Ended;
+                let all_above = (0..steps.len()).take_while(ended).count();
+                for index in all_above..steps.len() {
                     let ready = places[index] == Place::Waiting
                         && running.len() < at_once
-                        && level.runbook.predecessors(index).iter().all(|&before| places[before] == Place::Ended);
+                        && match &waits[index] {
+                            Waits::AllAbove => index <= all_above,
+                            Waits::For(steps) => steps.iter().all(|&before| places[before] == Place::Ended),
+                        };
                     if ready {
                         places[index] = Place::Running;
-                        let spot = Spot { level, step: &steps[index], item: None, overlay, progress, later };
+                        let spot = spot(index);
                         running.push(async move { (index, self.step(spot).await) });
                     }
                 }
             }
-            let Some((index, outcome)) = running.next().await else { break };
+            let next = tokio::select! {
+                biased;
+                next = running.next() => next,
+                () = lookouts.run(&mut looking) => None,
+            };
+            let Some((index, outcome)) = next else { break };
             places[index] = Place::Ended;
             let outcome = outcome?;
             if !outcome.is_ok() {
@@ -234,8 +258,8 @@ impl Engine {
         for (index, step) in steps.iter().enumerate().filter(|(index, _)| places[*index] == Place::Waiting) {
             let reason = stopped.clone().unwrap_or_else(|| format!("step {index} was never reached"));
             let outcome = if self.shared.cancel.is_cancelled() { StepOutcome::Cancelled } else { StepOutcome::Skipped };
-            let spot = Spot { level, step, item: None, overlay, progress, later };
-            self.ended(spot, None, Finished::without_outputs(outcome, reason), Instant::now()).await?;
+            debug_assert!(std::ptr::eq(step, spot(index).step));
+            self.ended(spot(index), None, Finished::without_outputs(outcome, reason), Instant::now()).await?;
         }
         Ok(well)
     }

@@ -7,9 +7,10 @@ use futures::stream::FuturesUnordered;
 use runbook_model::call::Target;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::manifest::{Action, Arity};
-use runbook_model::plan::{On, Runbook, Step, StepOnFailure, Uses};
+use runbook_model::plan::{On, RoleOn, Runbook, Step, StepOnFailure, Uses};
 use serde_json::Value;
 
+use crate::ahead::{self, Lookouts};
 use crate::attempt::{Finished, Outputs, Task};
 use crate::broker::lock;
 use crate::journal::JournalError;
@@ -22,16 +23,18 @@ type Roles = Vec<(String, Vec<String>)>;
 /// The host that an instance is for, where the step fans out, and its machines.
 type Member = (Option<String>, Roles);
 
-/// A step's place in a run.
+/// A step's place in a run. `'run` is the life of the level, `'a` that of the step's turn.
 #[derive(Clone, Copy)]
-pub(crate) struct Spot<'a> {
-    pub(crate) level: &'a Level<'a>,
-    pub(crate) step: &'a Step,
+pub(crate) struct Spot<'a, 'run> {
+    pub(crate) level: &'run Level<'run>,
+    pub(crate) index: usize,
+    pub(crate) step: &'run Step,
     pub(crate) item: Option<&'a Item>,
     /// Of a plan.
-    pub(crate) overlay: Option<&'a SharedOverlay>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) overlay: Option<&'run SharedOverlay>,
+    pub(crate) progress: &'run Progress,
     pub(crate) later: &'a Later,
+    pub(crate) lookouts: &'a Lookouts<'run>,
 }
 
 /// The action that a step uses.
@@ -42,7 +45,7 @@ struct Used<'a> {
     standard: bool,
 }
 
-impl Spot<'_> {
+impl Spot<'_, '_> {
     fn instance(&self, host: Option<&str>) -> Instance {
         self.level.instance(self.step, host, self.item)
     }
@@ -50,7 +53,7 @@ impl Spot<'_> {
 
 impl Engine {
     /// Gives the worst outcome of the step's instances.
-    pub(crate) async fn step(&self, spot: Spot<'_>) -> Result<StepOutcome, JournalError> {
+    pub(crate) async fn step<'run>(&'run self, spot: Spot<'_, 'run>) -> Result<StepOutcome, JournalError> {
         let started = Instant::now();
         let skip = |reason: &str| Finished::without_outputs(StepOutcome::Skipped, reason);
         if !self.selected(spot) {
@@ -78,7 +81,7 @@ impl Engine {
         Ok(worst)
     }
 
-    fn selected(&self, spot: Spot<'_>) -> bool {
+    fn selected(&self, spot: Spot<'_, '_>) -> bool {
         if !spot.level.prefix.is_empty() {
             return true;
         }
@@ -88,7 +91,7 @@ impl Engine {
         named && late_enough
     }
 
-    async fn include(&self, spot: Spot<'_>, runbook: &Runbook) -> Result<StepOutcome, JournalError> {
+    async fn include(&self, spot: Spot<'_, '_>, runbook: &Runbook) -> Result<StepOutcome, JournalError> {
         let Spot { level, step, item, overlay, progress, .. } = spot;
         let inner = level.condition(step, None, item).and_then(|()| level.include(step, runbook, item, &self.options));
         let inner = match inner {
@@ -101,7 +104,12 @@ impl Engine {
         Ok(outcome)
     }
 
-    async fn action(&self, spot: Spot<'_>, plugin: &str, action: &str) -> Result<StepOutcome, JournalError> {
+    async fn action<'run>(
+        &'run self,
+        spot: Spot<'_, 'run>,
+        plugin: &'run str,
+        action: &str,
+    ) -> Result<StepOutcome, JournalError> {
         let started = Instant::now();
         let Some((action, standard)) = self.actions.action(plugin, action) else {
             let reason = format!("there is no action {plugin}/{action}");
@@ -119,7 +127,12 @@ impl Engine {
     }
 
     /// The hosts run beside each other; the first that fails lets the others finish and keeps new ones from starting.
-    async fn fan_out(&self, spot: Spot<'_>, used: Used<'_>, members: Vec<Member>) -> Result<StepOutcome, JournalError> {
+    async fn fan_out<'run>(
+        &'run self,
+        spot: Spot<'_, 'run>,
+        used: Used<'run>,
+        members: Vec<Member>,
+    ) -> Result<StepOutcome, JournalError> {
         let at_once = spot.step.serial.map_or(self.options.hosts_at_once, |n| n as usize).max(1);
         let mut waiting = members.into_iter();
         let mut running = FuturesUnordered::new();
@@ -130,7 +143,7 @@ impl Engine {
                 running.push(async move {
                     let started = Instant::now();
                     let finished = match self.task(spot, used, host.as_deref(), roles) {
-                        Ok(task) => self.one(&task, spot.overlay).await?,
+                        Ok(task) => self.one(&task, spot, host.as_deref()).await?,
                         Err(trouble) => in_trouble(trouble, spot),
                     };
                     Ok::<_, JournalError>((host, finished, started))
@@ -154,19 +167,79 @@ impl Engine {
         Ok(worst)
     }
 
-    async fn one(&self, task: &Task<'_>, overlay: Option<&SharedOverlay>) -> Result<Finished, JournalError> {
-        match overlay {
+    async fn one<'run>(
+        &'run self,
+        task: &Task<'run>,
+        spot: Spot<'_, 'run>,
+        host: Option<&str>,
+    ) -> Result<Finished, JournalError> {
+        let foresight = &self.shared.foresight;
+        let targets = task.targets();
+        match spot.overlay {
             Some(overlay) => {
+                self.look_ahead(spot, host, &targets, usize::MAX);
                 let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
                 self.shared.journal.append(event, false).await?;
                 Ok(task.plan(overlay).await)
             }
-            None => Ok(task.apply().await),
+            None => {
+                self.look_ahead(spot, host, &targets, foresight.window());
+                // While it is checked, the next one can be looked at; not while somebody else may still change something.
+                let meanwhile = || {
+                    if foresight.is_quiet() {
+                        self.look_ahead(spot, host, &targets, foresight.window().max(1));
+                    }
+                };
+                let finished = task.apply(&meanwhile).await;
+                foresight.ended(finished.outcome);
+                Ok(finished)
+            }
+        }
+    }
+
+    /// Begins to look at what the next steps will look at, for a host whose `targets` are connected anyway.
+    fn look_ahead<'run>(&'run self, spot: Spot<'_, 'run>, host: Option<&str>, targets: &[Target], steps: usize) {
+        let all = &spot.level.runbook.steps;
+        let end = spot.index.saturating_add(steps.min(ahead::MOST)).min(all.len() - 1);
+        let foresight = &self.shared.foresight;
+        let first = spot.lookouts.first(foresight, host, spot.index + 1);
+        for (index, step) in all.iter().enumerate().take(end + 1).skip(first) {
+            // Not past a person's decision, nor into another runbook.
+            let (Uses::Action { plugin, action }, None) = (&step.uses, &step.confirm) else { break };
+            spot.lookouts.reach(foresight, host, index + 1);
+            let spot = Spot { index, step, item: None, ..spot };
+            let Some((action, standard)) = self.actions.action(plugin, action) else { continue };
+            let Ok(items) = spot.level.items(step) else { continue };
+            if !self.selected(spot) {
+                continue;
+            }
+            for item in &items {
+                let spot = Spot { item: item.as_ref(), ..spot };
+                let used = Used { plugin, action, standard };
+                for (host, roles) in members_with(spot, action, host).unwrap_or_default() {
+                    // What its time will say of trouble is not known yet.
+                    let Ok(task) = self.task(spot, used, host.as_deref(), roles) else { continue };
+                    if !task.targets().iter().all(|target| targets.contains(target)) {
+                        continue;
+                    }
+                    if let Some((slot, guard)) = foresight.slot(&task.instance) {
+                        spot.lookouts.add(async move {
+                            task.foresee(slot).await;
+                            drop(guard);
+                        });
+                    }
+                }
+            }
         }
     }
 
     /// Asks the person, where the step wants that and would change something. Gives how the step ended, if it is not to run.
-    async fn ask(&self, spot: Spot<'_>, used: Used<'_>, members: &[Member]) -> Result<Option<Finished>, JournalError> {
+    async fn ask<'run>(
+        &'run self,
+        spot: Spot<'_, 'run>,
+        used: Used<'run>,
+        members: &[Member],
+    ) -> Result<Option<Finished>, JournalError> {
         let (Some(confirm), None) = (&spot.step.confirm, spot.overlay) else { return Ok(None) };
         let mut due = false;
         for (host, roles) in members {
@@ -189,13 +262,13 @@ impl Engine {
         Ok((!verdict.approved).then_some(refused))
     }
 
-    fn task<'a>(
-        &'a self,
-        spot: Spot<'a>,
-        used: Used<'a>,
+    fn task<'run>(
+        &'run self,
+        spot: Spot<'_, 'run>,
+        used: Used<'run>,
         host: Option<&str>,
         roles: Roles,
-    ) -> Result<Task<'a>, Trouble> {
+    ) -> Result<Task<'run>, Trouble> {
         let Spot { level, step, item, .. } = spot;
         // What an expression means by `host`: the one that the instance is for, else the only machine.
         let mut machines = roles.iter().flat_map(|(_, hosts)| hosts);
@@ -220,7 +293,7 @@ impl Engine {
     /// Records how an instance ended.
     pub(crate) async fn ended(
         &self,
-        spot: Spot<'_>,
+        spot: Spot<'_, '_>,
         host: Option<&str>,
         finished: Finished,
         started: Instant,
@@ -246,8 +319,21 @@ impl Engine {
     }
 }
 
+/// The instances of a step that are looked at together with one for this host: its own, or the only one.
+fn members_with(spot: Spot<'_, '_>, action: &Action, host: Option<&str>) -> Result<Vec<Member>, Trouble> {
+    if let (Some(RoleOn { on: On::Static(hosts), .. }), Some(host)) = (spot.step.fan_out(), host)
+        && hosts.len() > 1
+        && !hosts.iter().any(|known| known == host)
+    {
+        return Ok(Vec::new());
+    }
+    let members = members(action, roles(spot, action)?);
+    let only = members.len() == 1;
+    Ok(members.into_iter().filter(|(of, _)| only || of.as_deref() == host).collect())
+}
+
 /// The machines of each role of the action.
-fn roles(spot: Spot<'_>, action: &Action) -> Result<Roles, Trouble> {
+fn roles(spot: Spot<'_, '_>, action: &Action) -> Result<Roles, Trouble> {
     let mut roles = Vec::new();
     for role in &action.roles {
         let hosts = match spot.step.role(&role.name) {
@@ -283,7 +369,7 @@ fn members(action: &Action, roles: Roles) -> Vec<Member> {
 }
 
 /// How a step ends that is not called.
-fn in_trouble(trouble: Trouble, spot: Spot<'_>) -> Finished {
+fn in_trouble(trouble: Trouble, spot: Spot<'_, '_>) -> Finished {
     match trouble {
         Trouble::Skip(reason) => Finished::without_outputs(StepOutcome::Skipped, reason),
         Trouble::Unknown(reason) => {

@@ -104,6 +104,7 @@ async fn go(
         cancel: cancel.clone(),
         run,
         baselines: Mutex::default(),
+        foresight: Default::default(),
     };
     let engine = Engine {
         shared: Arc::new(shared),

@@ -90,6 +90,7 @@ impl Bench {
             cancel: self.cancel.clone(),
             run: "r".into(),
             baselines: Mutex::default(),
+            foresight: Default::default(),
         };
         let engine = Engine {
             shared: Arc::new(shared),
