@@ -197,8 +197,8 @@ impl Task<'_> {
         }
     }
 
-    /// Carries the step out. `meanwhile` is called when all that is left of it is to look whether it is well.
-    pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
+    /// Carries the step out. `beside` is called when it begins to look, `meanwhile` when all that is left of it is to look whether it is well.
+    pub(crate) async fn apply(&self, beside: &(dyn Fn() + Sync), meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
@@ -209,6 +209,9 @@ impl Task<'_> {
         loop {
             if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
+            }
+            if attempt == 1 {
+                beside();
             }
             let error = match self.attempt(&world, &mut changed, meanwhile).await {
                 Ok(finished) => return finished,

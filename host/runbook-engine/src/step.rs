@@ -116,7 +116,7 @@ impl Engine {
             return self.ended(spot, None, Finished::without_outputs(StepOutcome::Failed, reason), started).await;
         };
         let used = Used { plugin, action, standard };
-        let members = match roles(spot, action) {
+        let members = match roles(spot, action, None) {
             Ok(roles) => members(action, roles),
             Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), started).await,
         };
@@ -183,14 +183,15 @@ impl Engine {
                 Ok(task.plan(overlay).await)
             }
             None => {
-                self.look_ahead(spot, host, &targets, foresight.window());
+                // Begun in the same turn, its questions and those of the next steps travel together.
+                let beside = || self.look_ahead(spot, host, &targets, foresight.window());
                 // While it is checked, the next one can be looked at; not while somebody else may still change something.
                 let meanwhile = || {
                     if foresight.is_quiet() {
                         self.look_ahead(spot, host, &targets, foresight.window().max(1));
                     }
                 };
-                let finished = task.apply(&meanwhile).await;
+                let finished = task.apply(&beside, &meanwhile).await;
                 foresight.ended(finished.outcome);
                 Ok(finished)
             }
@@ -321,23 +322,27 @@ impl Engine {
 
 /// The instances of a step that are looked at together with one for this host: its own, or the only one.
 fn members_with(spot: Spot<'_, '_>, action: &Action, host: Option<&str>) -> Result<Vec<Member>, Trouble> {
-    if let (Some(RoleOn { on: On::Static(hosts), .. }), Some(host)) = (spot.step.fan_out(), host)
+    let mut own = None;
+    if let (Some(RoleOn { role, on: On::Static(hosts), .. }), Some(host)) = (spot.step.fan_out(), host)
         && hosts.len() > 1
-        && !hosts.iter().any(|known| known == host)
     {
-        return Ok(Vec::new());
+        if !hosts.iter().any(|known| known == host) {
+            return Ok(Vec::new());
+        }
+        own = Some((role.as_str(), host));
     }
-    let members = members(action, roles(spot, action)?);
+    let members = members(action, roles(spot, action, own)?);
     let only = members.len() == 1;
     Ok(members.into_iter().filter(|(of, _)| only || of.as_deref() == host).collect())
 }
 
-/// The machines of each role of the action.
-fn roles(spot: Spot<'_, '_>, action: &Action) -> Result<Roles, Trouble> {
+/// The machines of each role of the action; of the role in `own` that one alone, since there may be very many.
+fn roles(spot: Spot<'_, '_>, action: &Action, own: Option<(&str, &str)>) -> Result<Roles, Trouble> {
     let mut roles = Vec::new();
     for role in &action.roles {
         let hosts = match spot.step.role(&role.name) {
             None => Vec::new(),
+            Some(_) if own.is_some_and(|(name, _)| name == role.name) => own.iter().map(|(_, h)| (*h).into()).collect(),
             Some(On::Static(hosts)) => hosts.clone(),
             Some(On::Expression { expr, among }) => spot.level.hosts(expr, among, spot.item)?,
         };

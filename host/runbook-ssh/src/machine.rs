@@ -1,12 +1,12 @@
 //! One machine of a run: its connection, its helper shells, and who uses which.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{CallError, Command, Facts, Input, Output, SourceRef, Target};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
@@ -24,6 +24,9 @@ const FEEDS: usize = 2;
 const PIECE: usize = 64 << 10;
 /// Bytes: a stream that is larger has a connection of its own, so that its reader's pace is nobody else's.
 const BULK: u64 = 16 << 20;
+
+/// How long a shell that is at work is waited for before another one is opened.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Connects to machines of the inventory.
 #[async_trait]
@@ -91,8 +94,8 @@ enum Road {
 /// What is known of one connection, and what is kept open on it.
 pub(crate) struct Connection {
     transport: Arc<dyn Transport>,
-    login: Shells,
-    root: Shells,
+    login: Arc<Shells>,
+    root: Arc<Shells>,
     feeds: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     pub(crate) facts: OnceCell<Facts>,
@@ -104,15 +107,32 @@ pub(crate) struct Connection {
 struct Shells {
     change: Arc<Semaphore>,
     look: Arc<Semaphore>,
-    idle: Idle,
+    idle: Mutex<Idle>,
+    freed: Notify,
 }
 
-/// Shells that are open and wait, the last used first.
-type Idle = Arc<Mutex<Vec<Shell>>>;
+#[derive(Default)]
+struct Idle {
+    /// The last used at the end.
+    shells: Vec<Shell>,
+    /// Shells that are at work or being opened.
+    busy: usize,
+}
+
+/// A place for a shell: an idle one was taken, or one may be opened. Ends with the shell's going back.
+struct Seat {
+    shells: Arc<Shells>,
+    shell: Option<Shell>,
+}
 
 impl Shells {
-    fn new() -> Self {
-        Self { change: Arc::new(Semaphore::new(1)), look: Arc::new(Semaphore::new(2)), idle: Arc::default() }
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            change: Arc::new(Semaphore::new(1)),
+            look: Arc::new(Semaphore::new(2)),
+            idle: Mutex::default(),
+            freed: Notify::new(),
+        })
     }
 
     fn permits(&self, lane: Lane) -> Arc<Semaphore> {
@@ -122,14 +142,42 @@ impl Shells {
         }
     }
 
-    fn idle(&self) -> Option<Shell> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut shell) = idle.pop() {
-            if shell.is_alive() {
-                return Some(shell);
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A shell that waits, or the right to open one. Most commands are over at once, and opening a shell costs more than they do: where others
+    /// are at work, one of them is waited for a little.
+    async fn seat(self: &Arc<Self>) -> Seat {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut idle = self.idle();
+                while let Some(mut shell) = idle.shells.pop() {
+                    if shell.is_alive() {
+                        idle.busy += 1;
+                        return Seat { shells: self.clone(), shell: Some(shell) };
+                    }
+                }
+                if idle.busy == 0 || Instant::now() >= patience {
+                    idle.busy += 1;
+                    return Seat { shells: self.clone(), shell: None };
+                }
             }
+            // The time is over, or somebody else may have been quicker.
+            let _ = tokio::time::timeout_at(patience.into(), freed).await;
         }
-        None
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut idle = self.shells.idle();
+        idle.busy -= 1;
+        idle.shells.extend(self.shell.take());
+        drop(idle);
+        self.shells.freed.notify_one();
     }
 }
 
@@ -146,7 +194,7 @@ impl Connection {
         }
     }
 
-    fn shells(&self, who: Who) -> &Shells {
+    fn shells(&self, who: Who) -> &Arc<Shells> {
         match who {
             Who::Login => &self.login,
             Who::Root => &self.root,
@@ -155,7 +203,7 @@ impl Connection {
 
     async fn close(&self) {
         for shells in [&self.login, &self.root] {
-            shells.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            shells.idle().shells.clear();
         }
         self.transport.close().await;
     }
@@ -264,6 +312,8 @@ impl Machine {
     }
 
     /// Runs items one after the other on one helper shell, in one round trip.
+    ///
+    /// `make` is called when the shell is there: what has been asked for until then can go along.
     pub(crate) async fn run(
         &self,
         who: Who,
@@ -275,23 +325,41 @@ impl Machine {
         /// A shell that something was left behind on was found out before anything was run: the next one is a new one.
         const TRIES: usize = 4;
         for _ in 0..TRIES {
-            let connection = self.connection(ctx).await?;
-            let shells = connection.shells(who);
-            let waiting_for = if lane == Lane::Change { "another change" } else { "other looks" };
-            let permit = self.wait(shells.permits(lane).acquire_owned(), ctx, waiting_for).await?;
-            let permit = permit.map_err(|_| self.lost())?;
-            let shell = match shells.idle() {
-                Some(shell) => shell,
-                None => self.open(&connection, who, ctx).await?,
-            };
-            let job = job(make()?, ctx, None, None, leftovers);
-            match start(shell, job, Some(shells.idle.clone()), vec![permit]).await {
+            let (shell, mut seat, permit) = self.turn(who, lane, ctx).await?;
+            let items = make()?;
+            if items.is_empty() {
+                // Somebody else has asked it meanwhile.
+                seat.shell = Some(shell);
+                return Ok(Vec::new());
+            }
+            let job = job(items, ctx, None, None, leftovers);
+            match start(shell, job, Some(seat), vec![permit]).await {
                 Ok(frames) => return Ok(frames),
                 Err(Halt::Stale) => {}
                 Err(Halt::Error(error)) => return Err(error),
             }
         }
         Err(CallError::Unreachable(format!("no usable helper shell on {}", self.name)))
+    }
+
+    /// Waits for a turn and a shell.
+    async fn turn(
+        &self,
+        who: Who,
+        lane: Lane,
+        ctx: &CallContext,
+    ) -> Result<(Shell, Seat, OwnedSemaphorePermit), CallError> {
+        let connection = self.connection(ctx).await?;
+        let shells = connection.shells(who);
+        let waiting_for = if lane == Lane::Change { "another change" } else { "other looks" };
+        let permit = self.wait(shells.permits(lane).acquire_owned(), ctx, waiting_for).await?;
+        let permit = permit.map_err(|_| self.lost())?;
+        let mut seat = self.wait(shells.seat(), ctx, "a shell").await?;
+        let shell = match seat.shell.take() {
+            Some(shell) => shell,
+            None => self.open(&connection, who, ctx).await?,
+        };
+        Ok((shell, seat, permit))
     }
 
     /// Runs one item with data on the shell's standard input. Where it reads all of it, the shell need not be one of its own.
@@ -313,14 +381,17 @@ impl Machine {
         }
         let slot = self.wait(connection.feeds.clone().acquire_owned(), ctx, "other transfers").await?;
         permits.push(slot.map_err(|_| self.lost())?);
-        let idle = matches!(item.stdin(), Some(Stdin::Part(_))).then(|| connection.shells(who).idle.clone());
+        let mut seat = match item.stdin() {
+            Some(Stdin::Part(_)) => Some(self.wait(connection.shells(who).seat(), ctx, "a shell").await?),
+            _ => None,
+        };
         // The data can be sent once only: not to a shell that may turn out to be unfit.
-        let shell = match idle.as_ref().and_then(|_| connection.shells(who).idle()).filter(Shell::is_clean) {
+        let shell = match seat.as_mut().and_then(|seat| seat.shell.take()).filter(Shell::is_clean) {
             Some(shell) => shell,
             None => self.open(&connection, who, ctx).await?,
         };
         let job = job(vec![item], ctx, Some(feed), None, leftovers);
-        self.only(start(shell, job, idle, permits).await)
+        self.only(start(shell, job, seat, permits).await)
     }
 
     /// Runs one item on a shell of its own; its standard output, of about `size` bytes, goes to `sink`.
@@ -506,7 +577,7 @@ fn job(
 async fn start(
     shell: Shell,
     job: Job,
-    idle: Option<Idle>,
+    seat: Option<Seat>,
     permits: Vec<OwnedSemaphorePermit>,
 ) -> Result<Vec<Frame>, Halt> {
     let (answer, answered) = oneshot::channel();
@@ -514,8 +585,8 @@ async fn start(
     let guard = abandoned.clone().drop_guard();
     tokio::spawn(async move {
         let (shell, result) = shell.run(job, abandoned).await;
-        if let (Some(shell), Some(idle)) = (shell, idle) {
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(shell);
+        if let Some(mut seat) = seat {
+            seat.shell = shell;
         }
         drop(permits);
         if answer.send(result).is_err() {

@@ -9,10 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Path, SHARED, garbled, jail};
 use crate::command::{Item, Library};
-use crate::frame::Frame;
 use crate::machine::{Lane, Machine};
 
-/// Questions in one text, so that it stays below what a helper shell reads well at once.
+/// Questions in one text, so that its arguments stay below what a shell takes well.
 const TOGETHER: usize = 64;
 
 /// What lies at some paths. Arguments, for each: what is asked (`stat`; `sha256` follows a link and wants a file; `prior`), path, its parent, its
@@ -67,7 +66,7 @@ N=$(getent "$1" "$2" 2>/dev/null) || N=
 N=${N#*:}; N=${N#*:}; N=${N%%:*}
 }
 ask() {
-i=0 stats= hashes=
+i=0 stats= hashes= big=
 while [ $# -gt 0 ]; do
 i=$((i+1))
 eval "l$i= k$i="
@@ -78,7 +77,7 @@ done
 n=$i
 set -f
 if [ -n "$stats" ]; then
-if s=$(eval "stat -c \$RB_STAT$stats" 2>/dev/null); then one=; IFS=$RB_NL; set -- $s; unset IFS; else one=1; fi
+if s=$(eval "exec stat -c \$RB_STAT$stats" 2>/dev/null); then one=; IFS=$RB_NL; set -- $s; unset IFS; else one=1; fi
 i=0
 while [ $i -lt $n ]; do
 i=$((i+1))
@@ -87,23 +86,26 @@ eval "l=\$l$i w=\$w$i x=\$x$i y=\$y$i p=\$p$i f=\$f$i"
 if [ -n "$one" ]; then alone; else s=$1; shift; fi
 case $s in
 8*) if [ -z "$x" ] && [ "$f" != - ]; then
-if [ -r "$p" ]; then hashes="$hashes \"\$p$i\""; eval "k$i=1"; else x=failed y="Permission denied"; fi
+b=${s#*/}; b=${b%%/*}
+if ! [ -r "$p" ]; then x=failed y="Permission denied"
+elif vast "$b"; then big=1; eval "k$i=\$b"
+else hashes="$hashes \"\$p$i\""; eval "k$i=1"; fi
 fi ;;
 ?*) [ "$w" != sha256 ] || x=invalid y="it is not a regular file" ;;
 esac
 eval "s$i=\$s x$i=\$x y$i=\$y"
 done
 fi
-if [ -n "$hashes" ]; then
+if [ -n "$hashes$big" ]; then
 one=1
-if h=$(eval "sha256sum$hashes" 2>/dev/null); then one=; IFS=$RB_NL; set -- $h; unset IFS; fi
+if [ -n "$hashes" ] && h=$(eval "exec sha256sum$hashes" 2>/dev/null); then one=; IFS=$RB_NL; set -- $h; unset IFS; fi
 i=0
 while [ $i -lt $n ]; do
 i=$((i+1))
 eval "k=\$k$i p=\$p$i"
 [ -n "$k" ] || continue
-if [ -z "$one" ]; then RB_H=${1#\\}; RB_H=${RB_H%% *}; shift
-else sha 2>/dev/null <"$p" || eval "x$i=failed y$i='it cannot be read, or no tool there makes a SHA-256'"; fi
+if [ -z "$one" ] && [ "$k" = 1 ]; then RB_H=${1#\\}; RB_H=${RB_H%% *}; shift
+else sha "$k" 2>/dev/null <"$p" || eval "x$i=failed y$i='it cannot be read, or no tool there makes a SHA-256'"; fi
 eval "h$i=\$RB_H"
 done
 fi
@@ -166,13 +168,12 @@ pub(crate) struct Desk(Mutex<Vec<Waiting>>);
 
 struct Waiting {
     asked: Asked,
-    answer: oneshot::Sender<Result<Found, CallError>>,
+    answer: Whom,
 }
 
 struct Asked {
     question: Question,
     jail: String,
-    ctx: CallContext,
 }
 
 impl Desk {
@@ -193,8 +194,8 @@ pub(super) async fn ask(machine: &Arc<Machine>, question: Question, ctx: &CallCo
     let (answer, answered) = oneshot::channel();
     let name = format!("a look at {}", question.path.whole);
     let jail = jail(ctx.jail.as_deref())?;
-    if machine.desk.put(Waiting { asked: Asked { question, jail, ctx: ctx.clone() }, answer }) {
-        let first = First(machine.clone());
+    if machine.desk.put(Waiting { asked: Asked { question, jail }, answer }) {
+        let first = First { machine: machine.clone(), ctx: ctx.clone() };
         // Whoever is polled by the same task puts a question before this one goes on.
         tokio::task::yield_now().await;
         drop(first);
@@ -204,32 +205,33 @@ pub(super) async fn ask(machine: &Arc<Machine>, question: Question, ctx: &CallCo
 }
 
 /// The first at the desk sends all questions, also where it is dropped before.
-struct First(Arc<Machine>);
+struct First {
+    machine: Arc<Machine>,
+    ctx: CallContext,
+}
 
 impl Drop for First {
     fn drop(&mut self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let machine = self.0.clone();
-            runtime.spawn(async move {
-                let mut waiting = machine.desk.take();
-                while !waiting.is_empty() {
-                    let rest = waiting.split_off(waiting.len().min(TOGETHER));
-                    together(&machine, waiting).await;
-                    waiting = rest;
-                }
-            });
+            // Each one waits for its own deadline and cancellation.
+            let ctx = CallContext { cancel: CancellationToken::new(), ..self.ctx.clone() };
+            runtime.spawn(together(self.machine.clone(), ctx));
         }
     }
 }
 
-/// Sends questions in one text. Where the answers cannot be told apart, each is asked alone.
-async fn together(machine: &Machine, mut waiting: Vec<Waiting>) {
-    waiting.retain(|one| !one.answer.is_closed());
-    let (asked, mut whom): (Vec<Asked>, Vec<_>) = waiting.into_iter().map(|one| (one.asked, one.answer)).unzip();
+/// Sends what waits at the desk as soon as a shell is there. Where the answers cannot be told apart, each is asked alone.
+async fn together(machine: Arc<Machine>, ctx: CallContext) {
+    let (hand_over, mut handed) = oneshot::channel();
+    let (mut asked, mut whom) = (Vec::new(), Vec::new());
     let answers = tokio::select! {
-        answers = send(machine, &asked) => answers,
-        () = all_gone(&mut whom) => return,
+        answers = send(&machine, &ctx, &mut asked, hand_over) => answers,
+        () = nobody_waits(&mut handed, &mut whom) => return,
     };
+    if whom.is_empty() {
+        // They were handed over in the last moment, or never: then they wait at the desk for an answer, whatever it is.
+        whom = handed.try_recv().unwrap_or_else(|_| machine.desk.take().into_iter().map(|one| one.answer).collect());
+    }
     match answers {
         Ok(answers) => {
             for (whom, answer) in whom.into_iter().zip(answers) {
@@ -239,10 +241,16 @@ async fn together(machine: &Machine, mut waiting: Vec<Waiting>) {
         }
         Err(Broken::Garbled(_)) if asked.len() > 1 => {
             for (asked, answer) in asked.into_iter().zip(whom) {
-                Box::pin(together(machine, vec![Waiting { asked, answer }])).await;
+                let (hand_over, _) = oneshot::channel();
+                let answers = send(&machine, &ctx, &mut vec![asked], hand_over).await;
+                let one =
+                    answers.map_err(Broken::into_error).and_then(|answers| answers.into_iter().next().transpose());
+                let one = one.and_then(|one| one.ok_or_else(|| garbled(&machine)));
+                let _ = answer.send(one);
             }
         }
-        Err(Broken::Garbled(error) | Broken::Lost(error)) => {
+        Err(error) => {
+            let error = error.into_error();
             for whom in whom {
                 let _ = whom.send(Err(error.clone()));
             }
@@ -250,8 +258,15 @@ async fn together(machine: &Machine, mut waiting: Vec<Waiting>) {
     }
 }
 
-async fn all_gone(waiting: &mut [oneshot::Sender<Result<Found, CallError>>]) {
-    for one in waiting {
+type Whom = oneshot::Sender<Result<Found, CallError>>;
+
+/// Ends when everybody who was handed over has gone.
+async fn nobody_waits(handed: &mut oneshot::Receiver<Vec<Whom>>, whom: &mut Vec<Whom>) {
+    match handed.await {
+        Ok(handed) => *whom = handed,
+        Err(_) => std::future::pending().await,
+    }
+    for one in whom {
         one.closed().await;
     }
 }
@@ -263,26 +278,47 @@ enum Broken {
     Lost(CallError),
 }
 
-async fn send(machine: &Machine, waiting: &[Asked]) -> Result<Vec<Result<Found, CallError>>, Broken> {
-    let Some(first) = waiting.first() else { return Ok(Vec::new()) };
-    // Each one waits for its own deadline and cancellation; the text is stopped when nobody waits for it.
-    let deadline = waiting.iter().map(|one| one.ctx.deadline).max().unwrap_or(first.ctx.deadline);
-    let ctx = CallContext { deadline, cancel: CancellationToken::new(), ..first.ctx.clone() };
-    let what = match waiting {
-        [one] => format!("looking at {}", one.question.path.whole),
-        [one, others @ ..] => format!("looking at {} and {} more", one.question.path.whole, others.len()),
-        [] => String::new(),
+impl Broken {
+    fn into_error(self) -> CallError {
+        let (Self::Garbled(error) | Self::Lost(error)) = self;
+        error
+    }
+}
+
+/// Sends `asked`, or where that is empty what waits at the desk when the shell is there.
+async fn send(
+    machine: &Machine,
+    ctx: &CallContext,
+    asked: &mut Vec<Asked>,
+    hand_over: oneshot::Sender<Vec<Whom>>,
+) -> Result<Vec<Result<Found, CallError>>, Broken> {
+    const WHAT: &str = "looking at files";
+    let mut hand_over = Some(hand_over);
+    let items = || {
+        if asked.is_empty() {
+            let waiting = machine.desk.take();
+            let (questions, whom): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.asked, one.answer)).unzip();
+            *asked = questions;
+            if let Some(hand_over) = hand_over.take() {
+                let _ = hand_over.send(whom);
+            }
+        }
+        let texts = asked.chunks(TOGETHER).map(|asked| {
+            let arguments = asked.iter().flat_map(arguments).collect();
+            Item::script(WHAT, "ask \"$@\"", arguments).with(&[SHARED, ASK])
+        });
+        Ok(texts.collect())
     };
-    let item = || {
-        let arguments = waiting.iter().flat_map(arguments).collect();
-        Item::script(what.clone(), "ask \"$@\"", arguments).with(&[SHARED, ASK])
-    };
-    let frames = machine.run(machine.privileged(), Lane::Look, || Ok(vec![item()]), &ctx, &[]).await;
-    let frame: Frame = frames.map_err(Broken::Lost)?.pop().ok_or_else(|| Broken::Garbled(garbled(machine)))?;
-    let output = machine.script_output(&what, frame).map_err(Broken::Lost)?;
-    let mut answer = Answer { rest: output, at: 0 };
-    let found = waiting.iter().map(|one| read(machine, &one.question, &mut answer));
-    found.collect::<Result<_, _>>().map_err(Broken::Garbled)
+    let frames = machine.run(machine.privileged(), Lane::Look, items, ctx, &[]).await.map_err(Broken::Lost)?;
+    let mut answers = Vec::new();
+    for (asked, frame) in asked.chunks(TOGETHER).zip(frames) {
+        let output = machine.script_output(WHAT, frame).map_err(Broken::Lost)?;
+        let mut answer = Answer { rest: output, at: 0 };
+        for one in asked {
+            answers.push(read(machine, &one.question, &mut answer).map_err(Broken::Garbled)?);
+        }
+    }
+    Ok(answers)
 }
 
 fn arguments(asked: &Asked) -> [Vec<u8>; 9] {
