@@ -58,7 +58,7 @@ impl SshBackend {
         }
     }
 
-    async fn ssh_look(&self, machine: &Machine, look: &SshLook, ctx: &CallContext) -> Response {
+    async fn ssh_look(&self, machine: &Arc<Machine>, look: &SshLook, ctx: &CallContext) -> Response {
         match look {
             SshLook::Facts => system::facts(machine, &self.boot_id, ctx).await.map(Answer::Facts),
             SshLook::Observe { commands } => machine.observe(commands, self, ctx).await.map(Answer::Outputs),
@@ -78,7 +78,7 @@ impl SshBackend {
         }
     }
 
-    async fn ssh_act(&self, machine: &Machine, act: &SshAct, ctx: &CallContext) -> Result<Output, CallError> {
+    async fn ssh_act(&self, machine: &Arc<Machine>, act: &SshAct, ctx: &CallContext) -> Result<Output, CallError> {
         match act {
             SshAct::Run { pipeline, .. } => {
                 machine.one(pipeline, Lane::Change, self, ctx).await.map_err(|error| in_doubt(error, machine))
@@ -96,7 +96,7 @@ impl SshBackend {
     /// The body as standard output; exit code 0 below status 400, else 22 as curl has it.
     async fn http_change(
         &self,
-        machine: &Machine,
+        machine: &Arc<Machine>,
         request: &HttpRequest,
         ctx: &CallContext,
     ) -> Result<Output, CallError> {
@@ -112,7 +112,7 @@ impl SshBackend {
 }
 
 /// A change that was cut off: nobody can say how far it got.
-fn in_doubt(error: CallError, machine: &Machine) -> CallError {
+fn in_doubt(error: CallError, machine: &Arc<Machine>) -> CallError {
     match error {
         CallError::Unreachable(text) => CallError::Unreachable(format!(
             "{text}; the change is in doubt: look at {} before doing it again",

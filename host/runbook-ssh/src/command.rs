@@ -4,9 +4,10 @@
 //! 129 to 159 say that it was killed by signal 1 to 31; a program that exits with such a code by itself cannot be told
 //! apart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use runbook_engine::backend::Secrets;
+use runbook_engine::backend::{CallContext, Progress, Secrets};
 use runbook_model::call::{CallError, Command, Content, Exit, Input, Text, TextPart};
 use runbook_model::redact;
 
@@ -77,7 +78,8 @@ pub(crate) struct Item {
     pub(crate) what: String,
     pub(crate) body: Body,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) follow: bool,
+    /// Told its lines.
+    pub(crate) follow: Option<Arc<dyn Progress>>,
     /// Bytes of each output stream.
     pub(crate) limit: u64,
 }
@@ -122,7 +124,7 @@ impl Item {
     /// Shell text of our own.
     pub(crate) fn script(what: impl Into<String>, text: &'static str, arguments: Vec<Vec<u8>>) -> Self {
         let body = Body::Script { text, arguments, stdin: Stdin::Null, needs: &[] };
-        Self { what: what.into(), body, timeout: None, follow: false, limit: OUTPUT_LIMIT }
+        Self { what: what.into(), body, timeout: None, follow: None, limit: OUTPUT_LIMIT }
     }
 
     /// The same for a script that uses libraries.
@@ -158,7 +160,8 @@ impl Item {
     }
 
     /// Commands joined by pipes, or a single one. Where `fed`, the first one's standard input comes on the shell's own.
-    pub(crate) fn commands(commands: &[Command], secrets: &Secrets, fed: bool) -> Result<Self, CallError> {
+    pub(crate) fn commands(commands: &[Command], ctx: &CallContext, fed: bool) -> Result<Self, CallError> {
+        let secrets: &Secrets = &ctx.secrets;
         let what = commands.iter().map(|c| describe(&c.argv)).collect::<Vec<_>>().join(" | ");
         if commands.is_empty() {
             return Err(CallError::Invalid("a pipeline of no commands".to_owned()));
@@ -179,7 +182,7 @@ impl Item {
             what,
             body: Body::Commands(prepared),
             timeout: timeout.map(|ms| Duration::from_millis(ms.into())),
-            follow: commands.iter().any(|c| c.follow),
+            follow: commands.iter().any(|c| c.follow).then(|| ctx.progress.clone()),
             limit: OUTPUT_LIMIT,
         })
     }
@@ -304,7 +307,7 @@ fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
 /// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.
 ///
 /// `first` is what the shell has to be told before it runs the items: how it is set up, and the libraries that it lacks.
-pub(crate) fn script(items: &[Item], specs: &[FrameSpec], first: &[&str], previous: &[u32]) -> Vec<u8> {
+pub(crate) fn script(items: &[Arc<Item>], specs: &[FrameSpec], first: &[&str], previous: &[u32]) -> Vec<u8> {
     let mut text = Script::default();
     for part in first {
         text.add("{\n");

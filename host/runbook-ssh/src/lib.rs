@@ -14,6 +14,7 @@ mod frame;
 pub mod host_key;
 pub mod known_hosts;
 pub mod local;
+mod looks;
 pub mod machine;
 mod net;
 mod quote;

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
 use crate::command::{Item, Stdin, exit, inline, materialise_bytes, materialise_text};
-use crate::files::Desk;
 use crate::frame::Frame;
+use crate::looks::{self, Looks};
 use crate::net::Tools;
 use crate::quote::tail;
-use crate::shell::{Feed, Halt, Job, Shell};
+use crate::shell::{Ended, Feed, Halt, Job, Shell};
 use crate::transport::Transport;
 
 /// Commands that hold data on a channel of their own, at once for each machine.
@@ -81,8 +81,8 @@ pub(crate) struct Machine {
     road: Road,
     by: Become,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
-    /// Questions about its files that wait for each other.
-    pub(crate) desk: Desk,
+    login_looks: Looks,
+    root_looks: Looks,
 }
 
 enum Road {
@@ -120,9 +120,16 @@ struct Idle {
 }
 
 /// A place for a shell: an idle one was taken, or one may be opened. Ends with the shell's going back.
-struct Seat {
+pub(crate) struct Seat {
     shells: Arc<Shells>,
     shell: Option<Shell>,
+}
+
+impl Seat {
+    /// The shell was not needed.
+    pub(crate) fn give_back(mut self, shell: Shell) {
+        self.shell = Some(shell);
+    }
 }
 
 impl Shells {
@@ -218,7 +225,8 @@ impl Machine {
             road: Road::Connector(connector),
             by,
             connection: tokio::sync::Mutex::default(),
-            desk: Desk::default(),
+            login_looks: Looks::default(),
+            root_looks: Looks::default(),
         }
     }
 
@@ -229,7 +237,8 @@ impl Machine {
             road: Road::Local(transport),
             by: Become::None,
             connection: tokio::sync::Mutex::default(),
-            desk: Desk::default(),
+            login_looks: Looks::default(),
+            root_looks: Looks::default(),
         }
     }
 
@@ -311,39 +320,43 @@ impl Machine {
         })
     }
 
+    /// Where looks of this user wait for a shell.
+    pub(crate) fn looks(&self, who: Who) -> &Looks {
+        match who {
+            Who::Login => &self.login_looks,
+            Who::Root => &self.root_looks,
+        }
+    }
+
     /// Runs items one after the other on one helper shell, in one round trip.
-    ///
-    /// `make` is called when the shell is there: what has been asked for until then can go along.
     pub(crate) async fn run(
-        &self,
+        self: &Arc<Self>,
         who: Who,
         lane: Lane,
-        mut make: impl FnMut() -> Result<Vec<Item>, CallError>,
+        make: impl Fn() -> Result<Vec<Item>, CallError>,
         ctx: &CallContext,
         leftovers: &[String],
     ) -> Result<Vec<Frame>, CallError> {
         /// A shell that something was left behind on was found out before anything was run: the next one is a new one.
         const TRIES: usize = 4;
+        if lane == Lane::Look {
+            return looks::run(self, who, make()?, ctx).await;
+        }
         for _ in 0..TRIES {
-            let (shell, mut seat, permit) = self.turn(who, lane, ctx).await?;
-            let items = make()?;
-            if items.is_empty() {
-                // Somebody else has asked it meanwhile.
-                seat.shell = Some(shell);
-                return Ok(Vec::new());
-            }
-            let job = job(items, ctx, None, None, leftovers);
+            let (shell, seat, permit) = self.turn(who, lane, ctx).await?;
+            let items = make()?.into_iter().map(Arc::new).collect();
+            let job = Job { leftovers: leftovers.to_vec(), ..Job::new(items, ctx) };
             match start(shell, job, Some(seat), vec![permit]).await {
-                Ok(frames) => return Ok(frames),
-                Err(Halt::Stale) => {}
-                Err(Halt::Error(error)) => return Err(error),
+                (frames, Ok(())) => return Ok(frames),
+                (_, Err(Halt::Stale)) => {}
+                (_, Err(Halt::Error(error))) => return Err(error),
             }
         }
         Err(CallError::Unreachable(format!("no usable helper shell on {}", self.name)))
     }
 
     /// Waits for a turn and a shell.
-    async fn turn(
+    pub(crate) async fn turn(
         &self,
         who: Who,
         lane: Lane,
@@ -390,7 +403,7 @@ impl Machine {
             Some(shell) => shell,
             None => self.open(&connection, who, ctx).await?,
         };
-        let job = job(vec![item], ctx, Some(feed), None, leftovers);
+        let job = Job { feed: Some(feed), leftovers: leftovers.to_vec(), ..Job::new(vec![Arc::new(item)], ctx) };
         self.only(start(shell, job, seat, permits).await)
     }
 
@@ -416,18 +429,19 @@ impl Machine {
             own = Some(opener.transport.clone());
         }
         let shell = self.wait(opener.open(ctx.deadline), ctx, "a shell").await??;
-        let frames = start(shell, job(vec![item], ctx, None, Some(sink), &[]), None, vec![slot]).await;
+        let job = Job { sink: Some(sink), ..Job::new(vec![Arc::new(item)], ctx) };
+        let frames = start(shell, job, None, vec![slot]).await;
         if let Some(own) = own {
             own.close().await;
         }
         self.only(frames)
     }
 
-    fn only(&self, frames: Result<Vec<Frame>, Halt>) -> Result<Frame, CallError> {
-        match frames {
-            Ok(mut frames) => frames.pop().ok_or_else(|| self.lost()),
-            Err(Halt::Error(error)) => Err(error),
-            Err(Halt::Stale) => Err(self.lost()),
+    fn only(&self, ended: Ended) -> Result<Frame, CallError> {
+        match ended {
+            (mut frames, Ok(())) => frames.pop().ok_or_else(|| self.lost()),
+            (_, Err(Halt::Error(error))) => Err(error),
+            (_, Err(Halt::Stale)) => Err(self.lost()),
         }
     }
 
@@ -442,7 +456,7 @@ impl Machine {
 
     /// Runs one script of ours; gives its output, where it ended well.
     pub(crate) async fn script(
-        &self,
+        self: &Arc<Self>,
         who: Who,
         lane: Lane,
         item: impl Fn() -> Item,
@@ -490,7 +504,7 @@ impl Machine {
 
     /// Runs commands that only look, in as few round trips as their users and inputs allow: mostly one.
     pub(crate) async fn observe(
-        &self,
+        self: &Arc<Self>,
         commands: &[Command],
         sources: &dyn Sources,
         ctx: &CallContext,
@@ -513,7 +527,7 @@ impl Machine {
             }
             let (batch, later) = rest.split_at(count);
             rest = later;
-            let items = || batch.iter().map(|c| Item::commands(std::slice::from_ref(c), &ctx.secrets, false)).collect();
+            let items = || batch.iter().map(|c| Item::commands(std::slice::from_ref(c), ctx, false)).collect();
             let frames = self.run(who, Lane::Look, items, ctx, &[]).await?;
             for (command, frame) in batch.iter().zip(frames) {
                 outputs.push(self.output(&crate::quote::describe(&command.argv), frame)?);
@@ -524,7 +538,7 @@ impl Machine {
 
     /// Runs a command, or several joined by pipes.
     pub(crate) async fn one(
-        &self,
+        self: &Arc<Self>,
         pipeline: &[Command],
         lane: Lane,
         sources: &dyn Sources,
@@ -537,7 +551,7 @@ impl Machine {
             ));
         }
         let fed = needs_channel(first, ctx)?;
-        let make = || Item::commands(pipeline, &ctx.secrets, fed);
+        let make = || Item::commands(pipeline, ctx, fed);
         let what = make()?.what;
         let frame = if fed {
             let feed = match &first.stdin {
@@ -555,31 +569,8 @@ impl Machine {
     }
 }
 
-fn job(
-    items: Vec<Item>,
-    ctx: &CallContext,
-    feed: Option<Feed>,
-    sink: Option<mpsc::Sender<Vec<u8>>>,
-    leftovers: &[String],
-) -> Job {
-    Job {
-        items,
-        deadline: ctx.deadline,
-        cancel: ctx.cancel.clone(),
-        progress: ctx.progress.clone(),
-        feed,
-        sink,
-        leftovers: leftovers.to_vec(),
-    }
-}
-
 /// Runs a job as a task of its own: where the caller goes away, what runs is stopped in good order all the same.
-async fn start(
-    shell: Shell,
-    job: Job,
-    seat: Option<Seat>,
-    permits: Vec<OwnedSemaphorePermit>,
-) -> Result<Vec<Frame>, Halt> {
+pub(crate) async fn start(shell: Shell, job: Job, seat: Option<Seat>, permits: Vec<OwnedSemaphorePermit>) -> Ended {
     let (answer, answered) = oneshot::channel();
     let abandoned = CancellationToken::new();
     let guard = abandoned.clone().drop_guard();
@@ -595,7 +586,8 @@ async fn start(
     });
     let result = answered.await;
     guard.disarm();
-    result.unwrap_or_else(|_| Err(Halt::Error(CallError::Unreachable("the program is ending".to_owned()))))
+    let ending = || Halt::Error(CallError::Unreachable("the program is ending".to_owned()));
+    result.unwrap_or_else(|_| (Vec::new(), Err(ending())))
 }
 
 /// Whether a command's standard input is too much, or not the kind, to go into the text of the command.

@@ -4,6 +4,7 @@
 //! getent for what the machine itself would see; else a question of our own, carried by bash, python3 or nc. Headers, bodies
 //! and addresses go over standard input, never as arguments.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runbook_engine::backend::CallContext;
@@ -36,7 +37,7 @@ if command -v $t >/dev/null 2>&1; then printf '%s ' $t; fi
 done
 "#;
 
-async fn tools(machine: &Machine, ctx: &CallContext) -> Result<Tools, CallError> {
+async fn tools(machine: &Arc<Machine>, ctx: &CallContext) -> Result<Tools, CallError> {
     let connection = machine.connection(ctx).await?;
     let ask = async {
         let item = || Item::script("looking for tools", TOOLS, Vec::new());
@@ -73,7 +74,7 @@ except Exception as e:
 
 /// Makes an HTTP request from a machine. Redirects are not followed.
 pub(crate) async fn http(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     request: &HttpRequest,
     lane: Lane,
     sources: &dyn Sources,
@@ -365,7 +366,7 @@ exit 1"#;
 
 /// Whether a TCP connection from a machine is accepted in time. Refused, filtered and unknown names all say no.
 pub(crate) async fn tcp(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     address: &str,
     port: u16,
     timeout: Duration,
@@ -419,7 +420,7 @@ exit 0
 
 /// What a machine is told for a name: empty where there is nothing of that kind.
 pub(crate) async fn resolve(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     name: &str,
     record_type: &str,
     server: Option<&str>,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runbook_engine::backend::Progress;
+use runbook_engine::backend::CallContext;
 use runbook_model::call::CallError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -41,17 +41,23 @@ pub(crate) struct Shell {
 /// What a shell is to do.
 pub(crate) struct Job {
     /// One after the other, in one round trip.
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<Arc<Item>>,
     pub(crate) deadline: Instant,
     pub(crate) cancel: CancellationToken,
-    /// Told lines of commands that are followed.
-    pub(crate) progress: Arc<dyn Progress>,
     /// Standard input of the only command, on a shell that is used for nothing else.
     pub(crate) feed: Option<Feed>,
     /// Takes the standard output of the only command.
     pub(crate) sink: Option<mpsc::Sender<Vec<u8>>>,
     /// Paths on the machine that are removed where the commands had to be stopped.
     pub(crate) leftovers: Vec<String>,
+}
+
+impl Job {
+    /// A job that neither is fed nor streams its output.
+    pub(crate) fn new(items: Vec<Arc<Item>>, ctx: &CallContext) -> Self {
+        let (deadline, cancel) = (ctx.deadline, ctx.cancel.clone());
+        Self { items, deadline, cancel, feed: None, sink: None, leftovers: Vec::new() }
+    }
 }
 
 /// Bytes that come in pieces, until the end or an error.
@@ -64,6 +70,9 @@ pub(crate) enum Halt {
     /// For the caller.
     Error(CallError),
 }
+
+/// The frames of the items that ended, and why the others did not.
+pub(crate) type Ended = (Vec<Frame>, Result<(), Halt>);
 
 /// Why a job stops early.
 enum Stop {
@@ -97,21 +106,17 @@ impl Shell {
         self.previous.is_empty()
     }
 
-    /// Runs a job. Gives the shell back where it can be used again.
+    /// Runs a job. Gives the shell back where it can be used again, and the frames of the items that ended.
     ///
     /// `abandoned` is cancelled when nobody waits for the result any more: then what runs is stopped.
-    pub(crate) async fn run(
-        mut self,
-        mut job: Job,
-        abandoned: CancellationToken,
-    ) -> (Option<Self>, Result<Vec<Frame>, Halt>) {
+    pub(crate) async fn run(mut self, mut job: Job, abandoned: CancellationToken) -> (Option<Self>, Ended) {
         let mut first: Vec<&str> = Vec::new();
         let is_new = self.pid.is_none();
         if is_new {
             first.push(SET_UP);
-            job.items.insert(0, Item::script("setting the helper shell up", WHO, Vec::new()));
+            job.items.insert(0, Arc::new(Item::script("setting the helper shell up", WHO, Vec::new())));
         }
-        for library in job.items.iter().flat_map(Item::needs) {
+        for library in job.items.iter().flat_map(|item| item.needs()) {
             // By its address: there is one text of each.
             if !self.libraries.iter().any(|known| std::ptr::eq(*known, *library)) {
                 self.libraries.push(library);
@@ -120,7 +125,7 @@ impl Shell {
         }
         let specs = job.items.iter().map(|item| FrameSpec {
             nonce: nonce(),
-            follow: item.follow.then(|| job.progress.clone()),
+            follow: item.follow.clone(),
             limit: item.limit,
             pass_on: job.sink.is_some(),
         });
@@ -143,27 +148,33 @@ impl Shell {
         if is_new {
             self.pid = frames.frame(0).and_then(|frame| self.introduced(frame));
         }
+        let ended = |mut frames: Vec<Frame>| {
+            if is_new && !frames.is_empty() {
+                frames.remove(0);
+            }
+            frames
+        };
         match result {
             Ok(()) if self.pid.is_none() => {
                 let text = format!("the helper shell on {} gave a garbled answer", self.opener.machine);
-                (None, Err(Halt::Error(CallError::Unreachable(text))))
+                (None, (Vec::new(), Err(Halt::Error(CallError::Unreachable(text)))))
             }
             Ok(()) => {
-                let mut frames = frames.into_frames();
-                if is_new {
-                    frames.remove(0);
-                }
+                let frames = ended(frames.into_frames());
                 self.previous = frames.iter().flat_map(|frame| frame.pids.iter().copied()).collect();
                 // Each was said on both streams.
                 self.previous.sort_unstable();
                 self.previous.dedup();
-                let ended = fed && (part.is_none() || frames.iter().any(|frame| frame.status != 0));
-                ((!ended).then_some(self), Ok(frames))
+                let is_over = fed && (part.is_none() || frames.iter().any(|frame| frame.status != 0));
+                ((!is_over).then_some(self), (frames, Ok(())))
             }
-            Err(Stop::Frame(FrameError::Stale)) => (None, Err(Halt::Stale)),
+            Err(Stop::Frame(FrameError::Stale)) => (None, (Vec::new(), Err(Halt::Stale))),
             Err(stop) => {
                 let error = self.stopped(stop, &job.items, &frames, job.leftovers).await;
-                (None, Err(Halt::Error(error)))
+                let current = frames.current();
+                let mut frames = frames.into_frames();
+                frames.truncate(current);
+                (None, (ended(frames), Err(Halt::Error(error))))
             }
         }
     }
@@ -184,7 +195,7 @@ impl Shell {
     #[expect(clippy::too_many_arguments, reason = "a job in pieces, since they are borrowed apart")]
     async fn converse(
         &mut self,
-        items: &[Item],
+        items: &[Arc<Item>],
         text: Vec<u8>,
         frames: &mut Frames,
         deadline: Instant,
@@ -256,7 +267,7 @@ impl Shell {
     }
 
     /// Stops what runs, and says what is known of it.
-    async fn stopped(&self, stop: Stop, items: &[Item], frames: &Frames, mut leftovers: Vec<String>) -> CallError {
+    async fn stopped(&self, stop: Stop, items: &[Arc<Item>], frames: &Frames, mut leftovers: Vec<String>) -> CallError {
         let machine = &self.opener.machine;
         let current = frames.current().min(items.len() - 1);
         let what = items.get(current).map_or("", |item| item.what.as_str());

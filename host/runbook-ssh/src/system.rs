@@ -1,5 +1,6 @@
 //! What a machine says of itself, and its reboot.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runbook_engine::backend::CallContext;
@@ -26,13 +27,13 @@ reboot
 "#;
 
 /// Asks a machine what it is: once for each connection.
-pub(crate) async fn facts(machine: &Machine, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
+pub(crate) async fn facts(machine: &Arc<Machine>, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
     let connection = machine.connection(ctx).await?;
     let facts = connection.facts.get_or_try_init(|| ask(machine, boot_id, ctx)).await?;
     Ok(facts.clone())
 }
 
-async fn ask(machine: &Machine, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
+async fn ask(machine: &Arc<Machine>, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
     let item = || Item::script("asking for facts", FACTS, vec![boot_id.as_bytes().to_vec()]);
     let answer = machine.script(Who::Login, Lane::Look, item, ctx, &[]).await?;
     let text = String::from_utf8_lossy(&answer);
@@ -62,7 +63,7 @@ fn os_release(text: &str, key: &str) -> Option<String> {
 
 /// Reboots a machine and waits until it answers with another boot id.
 pub(crate) async fn reboot(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     boot_id: &str,
     timeout: Duration,
     ctx: &CallContext,

@@ -1,18 +1,11 @@
 //! Questions about files: those that are asked at the same time travel together, and cost as many processes as one.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use runbook_engine::backend::CallContext;
 use runbook_model::call::CallError;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Path, SHARED, garbled, jail};
+use super::{Answer, Path, SHARED, garbled};
 use crate::command::{Item, Library};
-use crate::machine::{Lane, Machine};
-
-/// Questions in one text, so that its arguments stay below what a shell takes well.
-const TOGETHER: usize = 64;
+use crate::frame::Frame;
+use crate::machine::Machine;
 
 /// What lies at some paths. Arguments, for each: what is asked (`stat`; `sha256` follows a link and wants a file; `prior`), path, its parent, its
 /// name, the granted path, the SHA-256 that is wanted (`-`: none is needed), most bytes of content to give where it is another one, wanted
@@ -137,20 +130,30 @@ done
 "#;
 
 /// One question.
-pub(super) struct Question {
+pub(crate) struct Asked {
     /// `stat`, `sha256` or `prior`.
     pub(super) what: &'static str,
     pub(super) path: Path,
+    /// The granted path.
+    pub(super) jail: String,
     /// The SHA-256 that is wanted; `-`: none is needed.
     pub(super) wanted: String,
     /// Most bytes of content to give where it is another one.
     pub(super) keep: u64,
     pub(super) owner: String,
     pub(super) group: String,
+    /// Its answer could not be told from others.
+    pub(crate) alone: bool,
+}
+
+impl Asked {
+    pub(crate) fn path(&self) -> &str {
+        &self.path.whole
+    }
 }
 
 /// What lies at a path.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// As the tool `stat` says it; empty: nothing is there.
     pub(super) stat: String,
     pub(super) link_target: String,
@@ -162,191 +165,47 @@ pub(super) struct Found {
     pub(super) content: Option<Vec<u8>>,
 }
 
-/// Where the questions about the files of one machine wait for each other.
-#[derive(Default)]
-pub(crate) struct Desk(Mutex<Vec<Waiting>>);
-
-struct Waiting {
-    asked: Asked,
-    answer: Whom,
+/// Questions as one thing that a helper shell runs.
+pub(crate) fn item<'a>(asked: impl Iterator<Item = &'a Asked>) -> Item {
+    let arguments = asked.flat_map(arguments).collect();
+    Item::script("looking at files", "ask \"$@\"", arguments).with(&[SHARED, ASK])
 }
 
-struct Asked {
-    question: Question,
-    jail: String,
-}
+/// The answers to such an item.
+pub(crate) struct Answers(Answer);
 
-impl Desk {
-    fn take(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+impl Answers {
+    pub(crate) fn of(machine: &Machine, frame: Frame) -> Result<Self, CallError> {
+        machine.script_output("looking at files", frame).map(|output| Self(Answer { rest: output, at: 0 }))
     }
 
-    /// Gives whether nobody was waiting.
-    fn put(&self, waiting: Waiting) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(waiting);
-        all.len() == 1
-    }
-}
-
-/// Asks, together with whoever asks at the same time.
-pub(super) async fn ask(machine: &Arc<Machine>, question: Question, ctx: &CallContext) -> Result<Found, CallError> {
-    let (answer, answered) = oneshot::channel();
-    let name = format!("a look at {}", question.path.whole);
-    let jail = jail(ctx.jail.as_deref())?;
-    if machine.desk.put(Waiting { asked: Asked { question, jail }, answer }) {
-        let first = First { machine: machine.clone(), ctx: ctx.clone() };
-        // Whoever is polled by the same task puts a question before this one goes on.
-        tokio::task::yield_now().await;
-        drop(first);
-    }
-    let lost = || CallError::Unreachable("the program is ending".to_owned());
-    machine.wait(answered, ctx, &name).await?.map_err(|_| lost())?
-}
-
-/// The first at the desk sends all questions, also where it is dropped before.
-struct First {
-    machine: Arc<Machine>,
-    ctx: CallContext,
-}
-
-impl Drop for First {
-    fn drop(&mut self) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // Each one waits for its own deadline and cancellation.
-            let ctx = CallContext { cancel: CancellationToken::new(), ..self.ctx.clone() };
-            runtime.spawn(together(self.machine.clone(), ctx));
+    /// The next answer. The outer error: it cannot be read, nor can those after it.
+    pub(crate) fn next(&mut self, machine: &Machine, asked: &Asked) -> Result<Result<Found, CallError>, CallError> {
+        let answer = &mut self.0;
+        if let Err(error) = answer.kind(machine, &asked.path.whole)? {
+            return Ok(Err(error));
         }
-    }
-}
-
-/// Sends what waits at the desk as soon as a shell is there. Where the answers cannot be told apart, each is asked alone.
-async fn together(machine: Arc<Machine>, ctx: CallContext) {
-    let (hand_over, mut handed) = oneshot::channel();
-    let (mut asked, mut whom) = (Vec::new(), Vec::new());
-    let answers = tokio::select! {
-        answers = send(&machine, &ctx, &mut asked, hand_over) => answers,
-        () = nobody_waits(&mut handed, &mut whom) => return,
-    };
-    if whom.is_empty() {
-        // They were handed over in the last moment, or never: then they wait at the desk for an answer, whatever it is.
-        whom = handed.try_recv().unwrap_or_else(|_| machine.desk.take().into_iter().map(|one| one.answer).collect());
-    }
-    match answers {
-        Ok(answers) => {
-            for (whom, answer) in whom.into_iter().zip(answers) {
-                // Nobody may wait for it any more.
-                let _ = whom.send(answer);
+        let mut next = || answer.text(machine);
+        let (stat, link_target, sha256) = (next()?, next()?, next()?);
+        let (owner, group, size) = (next()?, next()?, next()?);
+        let content = match size.as_str() {
+            "" => None,
+            size => {
+                let size = size.parse().map_err(|_| garbled(machine))?;
+                let changing = |_| {
+                    let (path, name) = (&asked.path.whole, &machine.name);
+                    CallError::Conflict(format!("{path} on {name} keeps changing while it is looked at"))
+                };
+                Some(answer.bytes(machine, size).map_err(changing)?)
             }
-        }
-        Err(Broken::Garbled(_)) if asked.len() > 1 => {
-            for (asked, answer) in asked.into_iter().zip(whom) {
-                let (hand_over, _) = oneshot::channel();
-                let answers = send(&machine, &ctx, &mut vec![asked], hand_over).await;
-                let one =
-                    answers.map_err(Broken::into_error).and_then(|answers| answers.into_iter().next().transpose());
-                let one = one.and_then(|one| one.ok_or_else(|| garbled(&machine)));
-                let _ = answer.send(one);
-            }
-        }
-        Err(error) => {
-            let error = error.into_error();
-            for whom in whom {
-                let _ = whom.send(Err(error.clone()));
-            }
-        }
+        };
+        Ok(Ok(Found { stat, link_target, sha256, owner, group, content }))
     }
-}
-
-type Whom = oneshot::Sender<Result<Found, CallError>>;
-
-/// Ends when everybody who was handed over has gone.
-async fn nobody_waits(handed: &mut oneshot::Receiver<Vec<Whom>>, whom: &mut Vec<Whom>) {
-    match handed.await {
-        Ok(handed) => *whom = handed,
-        Err(_) => std::future::pending().await,
-    }
-    for one in whom {
-        one.closed().await;
-    }
-}
-
-/// Why there are no answers.
-enum Broken {
-    /// There are some, which cannot be told apart.
-    Garbled(CallError),
-    Lost(CallError),
-}
-
-impl Broken {
-    fn into_error(self) -> CallError {
-        let (Self::Garbled(error) | Self::Lost(error)) = self;
-        error
-    }
-}
-
-/// Sends `asked`, or where that is empty what waits at the desk when the shell is there.
-async fn send(
-    machine: &Machine,
-    ctx: &CallContext,
-    asked: &mut Vec<Asked>,
-    hand_over: oneshot::Sender<Vec<Whom>>,
-) -> Result<Vec<Result<Found, CallError>>, Broken> {
-    const WHAT: &str = "looking at files";
-    let mut hand_over = Some(hand_over);
-    let items = || {
-        if asked.is_empty() {
-            let waiting = machine.desk.take();
-            let (questions, whom): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.asked, one.answer)).unzip();
-            *asked = questions;
-            if let Some(hand_over) = hand_over.take() {
-                let _ = hand_over.send(whom);
-            }
-        }
-        let texts = asked.chunks(TOGETHER).map(|asked| {
-            let arguments = asked.iter().flat_map(arguments).collect();
-            Item::script(WHAT, "ask \"$@\"", arguments).with(&[SHARED, ASK])
-        });
-        Ok(texts.collect())
-    };
-    let frames = machine.run(machine.privileged(), Lane::Look, items, ctx, &[]).await.map_err(Broken::Lost)?;
-    let mut answers = Vec::new();
-    for (asked, frame) in asked.chunks(TOGETHER).zip(frames) {
-        let output = machine.script_output(WHAT, frame).map_err(Broken::Lost)?;
-        let mut answer = Answer { rest: output, at: 0 };
-        for one in asked {
-            answers.push(read(machine, &one.question, &mut answer).map_err(Broken::Garbled)?);
-        }
-    }
-    Ok(answers)
 }
 
 fn arguments(asked: &Asked) -> [Vec<u8>; 9] {
-    let Asked { question, jail, .. } = asked;
-    let Path { whole, parent, name } = &question.path;
-    let keep = question.keep.to_string();
-    [question.what, whole, parent, name, jail, &question.wanted, &keep, &question.owner, &question.group]
+    let Path { whole, parent, name } = &asked.path;
+    let keep = asked.keep.to_string();
+    [asked.what, whole, parent, name, &asked.jail, &asked.wanted, &keep, &asked.owner, &asked.group]
         .map(|argument| argument.as_bytes().to_vec())
-}
-
-/// The next answer. The outer error: it cannot be read.
-fn read(machine: &Machine, question: &Question, answer: &mut Answer) -> Result<Result<Found, CallError>, CallError> {
-    if let Err(error) = answer.kind(machine, &question.path.whole)? {
-        return Ok(Err(error));
-    }
-    let mut next = || answer.text(machine);
-    let (stat, link_target, sha256) = (next()?, next()?, next()?);
-    let (owner, group, size) = (next()?, next()?, next()?);
-    let content = match size.as_str() {
-        "" => None,
-        size => {
-            let size = size.parse().map_err(|_| garbled(machine))?;
-            let changing = |_| {
-                let (path, name) = (&question.path.whole, &machine.name);
-                CallError::Conflict(format!("{path} on {name} keeps changing while it is looked at"))
-            };
-            Some(answer.bytes(machine, size).map_err(changing)?)
-        }
-    };
-    Ok(Ok(Found { stat, link_target, sha256, owner, group, content }))
 }

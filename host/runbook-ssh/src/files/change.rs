@@ -1,5 +1,7 @@
 //! Changes of files: each is one round trip, leaves the old state or the new one, and nothing else behind.
 
+use std::sync::Arc;
+
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{
     Answer as Reply, Attributes, CallError, Content, Exit, FileKind, FilePrior, FileWant, FilesAct,
@@ -221,7 +223,7 @@ const LIBRARIES: &[Library] = &[SHARED, CHANGES, WRITE, DIRECTORY];
 
 /// Carries a change out.
 pub(crate) async fn act(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     act: &FilesAct,
     prior: &FilePrior,
     sources: &dyn Sources,
@@ -281,7 +283,7 @@ fn head(path: &Path, prior: &FilePrior, ctx: &CallContext) -> Result<Vec<Vec<u8>
 }
 
 struct Script<'a> {
-    machine: &'a Machine,
+    machine: &'a Arc<Machine>,
     path: Path,
     arguments: Vec<Vec<u8>>,
     ctx: &'a CallContext,

@@ -1,10 +1,13 @@
 //! Looks at files of the controller: by the program itself, since no process is needed to read what lies beside it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path as OsPath;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{Answer, CallError, Entry, FileKind, FilesLook, Response, SourceRef, Stat, Target};
@@ -13,12 +16,27 @@ use sha2::{Digest as _, Sha256};
 use super::{Path, jail};
 use crate::command::OUTPUT_LIMIT;
 
+/// Bytes of a file that is read without further ado.
+const SMALL: u64 = 1 << 20;
+
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
+/// Bytes: smaller files are read again at once.
+const LARGE: u64 = 8 << 20;
+/// A change right after another one may leave the same time behind.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Large files that were read to the end.
+static SEEN: Mutex<BTreeMap<Identity, String>> = Mutex::new(BTreeMap::new());
 
 /// Answers a look.
 pub(super) async fn look(look: &FilesLook, ctx: &CallContext) -> Response {
     let (look, path, jail) = (look.clone(), Path::new(look.path())?, jail(ctx.jail.as_deref())?);
+    let is_small = |metadata: Metadata| metadata.is_file() && metadata.len() <= SMALL;
+    if matches!(look, FilesLook::Stat { .. }) || fs::metadata(&path.whole).is_ok_and(is_small) {
+        // It takes less than handing it to a thread; and what is asked right after it goes along with what others ask.
+        return answer(&look, &path, &jail);
+    }
     let work = tokio::task::spawn_blocking(move || answer(&look, &path, &jail));
     tokio::select! {
         biased;
@@ -141,8 +159,48 @@ fn name_of(file: &str, number: u32) -> String {
     names.next().unwrap_or(number)
 }
 
+/// The SHA-256 of a file, and how many bytes it has. That of a large file is remembered as long as the file stays as it is: a
+/// step looks at its source again after the change.
 fn hash(place: &OsPath) -> io::Result<(String, u64)> {
-    let (mut file, mut hash, mut size) = (File::open(place)?, Sha256::new(), 0);
+    let mut file = File::open(place)?;
+    let before = Identity::of(&file.metadata()?);
+    let known = |seen: &BTreeMap<Identity, String>| seen.get(&before).cloned();
+    if let Some(sha256) = known(&SEEN.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return Ok((sha256, before.size));
+    }
+    let (sha256, size) = read_through(&mut file)?;
+    let same = size == before.size && Identity::of(&file.metadata()?) == before;
+    if same && size >= LARGE && before.is_settled() {
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(before, sha256.clone());
+    }
+    Ok((sha256, size))
+}
+
+/// What differs after every write: the kernel sets the time of the last change of the inode, and nobody else can.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), changed }
+    }
+
+    /// Whether the last change is long enough ago that a further one would show.
+    fn is_settled(&self) -> bool {
+        let seconds = u64::try_from(self.changed.0).unwrap_or(u64::MAX);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.checked_sub(Duration::from_secs(seconds)).is_some_and(|ago| ago > SETTLED)
+    }
+}
+
+fn read_through(file: &mut File) -> io::Result<(String, u64)> {
+    let (mut hash, mut size) = (Sha256::new(), 0);
     let mut piece = vec![0; PIECE];
     loop {
         let read = match file.read(&mut piece) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{self, CallError, Entry, FilesLook, Response, SourceRef, Target};
 
-use super::ask::{Question, ask};
+use super::ask::Asked;
 use super::{Answer, Path, SHARED, garbled, here, jail, stat};
 use crate::command::{Item, Library, OUTPUT_LIMIT};
+use crate::looks;
 use crate::machine::{Lane, Machine};
 
 /// Attempts to list a directory that changes meanwhile.
@@ -63,7 +64,7 @@ pub(crate) async fn look(machine: &Arc<Machine>, look: &FilesLook, ctx: &CallCon
     let path = Path::new(look.path())?;
     match look {
         FilesLook::Stat { .. } => {
-            let found = ask(machine, question("stat", "-", path), ctx).await?;
+            let found = looks::question(machine, question("stat", "-", path, ctx)?, ctx).await?;
             if found.stat.is_empty() {
                 return Ok(call::Answer::Stat(None));
             }
@@ -79,11 +80,11 @@ pub(crate) async fn look(machine: &Arc<Machine>, look: &FilesLook, ctx: &CallCon
             Ok(call::Answer::Bytes(bytes.into()))
         }
         FilesLook::List { .. } => list(machine, &path, ctx).await.map(call::Answer::Entries),
-        FilesLook::Sha256 { .. } => {
-            ask(machine, question("sha256", "", path), ctx).await.map(|found| call::Answer::Text(found.sha256))
-        }
+        FilesLook::Sha256 { .. } => looks::question(machine, question("sha256", "", path, ctx)?, ctx)
+            .await
+            .map(|found| call::Answer::Text(found.sha256)),
         FilesLook::Source { .. } => {
-            let found = ask(machine, question("sha256", "", path.clone()), ctx).await?;
+            let found = looks::question(machine, question("sha256", "", path.clone(), ctx)?, ctx).await?;
             let size = stat(machine, &found.stat, None)?.0.size;
             let target = machine.target.clone();
             Ok(call::Answer::Source(SourceRef { target, path: path.whole, size, sha256: found.sha256 }))
@@ -91,12 +92,13 @@ pub(crate) async fn look(machine: &Arc<Machine>, look: &FilesLook, ctx: &CallCon
     }
 }
 
-fn question(what: &'static str, wanted: &str, path: Path) -> Question {
-    Question { what, path, wanted: wanted.to_owned(), keep: 0, owner: String::new(), group: String::new() }
+fn question(what: &'static str, wanted: &str, path: Path, ctx: &CallContext) -> Result<Asked, CallError> {
+    let (wanted, jail) = (wanted.to_owned(), jail(ctx.jail.as_deref())?);
+    Ok(Asked { what, path, jail, wanted, keep: 0, owner: String::new(), group: String::new(), alone: false })
 }
 
 async fn script(
-    machine: &Machine,
+    machine: &Arc<Machine>,
     what: &'static str,
     path: &Path,
     limit: u64,
@@ -113,7 +115,7 @@ async fn script(
     Answer::of(machine, &path.whole, bytes)
 }
 
-async fn list(machine: &Machine, path: &Path, ctx: &CallContext) -> Result<Vec<Entry>, CallError> {
+async fn list(machine: &Arc<Machine>, path: &Path, ctx: &CallContext) -> Result<Vec<Entry>, CallError> {
     for _ in 0..LISTINGS {
         let mut answer = script(machine, "list", path, 0, ctx).await?;
         let mut names = Vec::new();

@@ -7,9 +7,10 @@ use runbook_engine::backend::CallContext;
 use runbook_model::call::{Attributes, CallError, Content, FileKind, FilePrior, FileWant, FilesAct};
 use runbook_model::delta::sha256;
 
-use super::ask::{Question, ask};
-use super::{Path, stat};
+use super::ask::Asked;
+use super::{Path, jail, stat};
 use crate::command::materialise;
+use crate::looks;
 use crate::machine::Machine;
 
 /// Looks at what a change would meet, in one round trip.
@@ -30,15 +31,17 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
         _ => wanted_sha256.as_deref().unwrap_or_default(),
     };
     check(attributes)?;
-    let question = Question {
+    let asked = Asked {
         what: "prior",
         path: path.clone(),
+        jail: jail(ctx.jail.as_deref())?,
         wanted: compare.to_owned(),
         keep: FilePrior::KEEP,
         owner: attributes.owner.clone().unwrap_or_default(),
         group: attributes.group.clone().unwrap_or_default(),
+        alone: false,
     };
-    let found = ask(machine, question, ctx).await?;
+    let found = looks::question(machine, asked, ctx).await?;
     if found.stat.is_empty() {
         return Ok(FilePrior { wanted_sha256, ..FilePrior::default() });
     }
