@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs, io};
 
+use sha2::{Digest as _, Sha256};
+
 const TARGET: &str = "wasm32-wasip2";
 
 /// What cargo, clippy and users set for the host. The guests have their own profile and target.
@@ -51,8 +53,10 @@ fn run() -> Result<(), String> {
         let copy = out.join(format!("{name}.wasm"));
         // Another build may replace the component while this crate is compiled; the copy stays.
         fs::copy(component, &copy).map_err(|error| format!("{} cannot be copied: {error}", component.display()))?;
+        let bytes = fs::read(&copy).map_err(|error| format!("{} cannot be read: {error}", copy.display()))?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
         // Writing to a string cannot fail.
-        let _ = writeln!(list, "    ({name:?}, include_bytes!({copy:?})),");
+        let _ = writeln!(list, "    Plugin {{ name: {name:?}, sha256: {sha256:?}, bytes: include_bytes!({copy:?}) }},");
     }
     list.push_str("]\n");
     let list_file = out.join("standard.rs");

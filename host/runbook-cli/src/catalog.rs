@@ -1,43 +1,50 @@
 //! The plugins that a runbook can use: those of the program, and those that it brings.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use runbook_engine::run::Actions;
 use runbook_model::event::PluginPin;
 use runbook_model::manifest::{Action, Manifest};
+use runbook_model::parse::Mentions;
 use runbook_plugins::{Host, Loaded, Options};
 
 use crate::error::CliError;
-use crate::{runs_dir, standard};
+use crate::runs_dir;
+use crate::standard::{self, STANDARD};
 
 /// The plugins, by name, loaded and not yet compiled.
 pub(crate) struct Catalog {
     host: Host,
-    plugins: BTreeMap<String, Entry>,
-}
-
-struct Entry {
-    loaded: Loaded,
-    standard: bool,
+    plugins: BTreeMap<String, Arc<Loaded>>,
 }
 
 impl Catalog {
     /// The plugins of the program.
     pub(crate) fn standard() -> Result<Self, CliError> {
+        let plugins = STANDARD.iter().map(|plugin| plugin.name.to_owned()).collect();
+        Self::of(&Mentions { plugins, ..Mentions::default() })
+    }
+
+    /// The plugins that a runbook mentions, those of the program and those that it brings. The others are known by name alone.
+    pub(crate) fn of(mentions: &Mentions) -> Result<Self, CliError> {
         let cache_dir = runs_dir::cache().ok();
         let host = Host::new(Options { cache_dir, ..Options::default() }).map_err(CliError::internal)?;
         let mut catalog = Self { host, plugins: BTreeMap::new() };
-        for (name, bytes) in standard::STANDARD {
-            catalog.add(name, Cow::Borrowed(*bytes), true).map_err(CliError::internal)?;
+        for plugin in mentions.plugins.iter().filter_map(|name| standard::find(name)) {
+            let loaded = catalog.host.load_own(plugin.name, plugin.bytes, plugin.sha256).map_err(CliError::internal)?;
+            catalog.plugins.insert(plugin.name.to_owned(), loaded);
+        }
+        for component in &mentions.components {
+            catalog.add_file(&component.name, Path::new(&component.path))?;
         }
         Ok(catalog)
     }
 
     /// A plugin from a file, under the name that the runbook gives it.
-    pub(crate) fn add_file(&mut self, name: &str, path: &Path) -> Result<(), CliError> {
-        if self.plugins.get(name).is_some_and(|entry| entry.standard) {
+    fn add_file(&mut self, name: &str, path: &Path) -> Result<(), CliError> {
+        if standard::find(name).is_some() {
             return Err(CliError::refused(format!("a plugin of the program is called `{name}`, too"))
                 .hint(format!("give {} another name under [plugins]", path.display())));
         }
@@ -45,13 +52,9 @@ impl Catalog {
             CliError::refused(format!("plugin `{name}`: {}: {error}", path.display()))
                 .hint("paths under [plugins] are relative to the runbook's folder")
         })?;
-        self.add(name, Cow::Owned(bytes), false)
-            .map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
-    }
-
-    fn add(&mut self, name: &str, bytes: Cow<'static, [u8]>, standard: bool) -> Result<(), String> {
-        let loaded = self.host.load(name, bytes).map_err(|error| error.to_string())?;
-        self.plugins.insert(name.to_owned(), Entry { loaded, standard });
+        let loaded = self.host.load(name, bytes);
+        let loaded = loaded.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))?;
+        self.plugins.insert(name.to_owned(), loaded);
         Ok(())
     }
 
@@ -62,7 +65,7 @@ impl Catalog {
 
     /// What a plugin is pinned by in the journal.
     pub(crate) fn pin(&self, name: &str) -> Option<PluginPin> {
-        let loaded = &self.plugins.get(name)?.loaded;
+        let loaded = self.plugins.get(name)?;
         Some(PluginPin {
             name: name.to_owned(),
             version: loaded.manifest.version.clone(),
@@ -72,12 +75,12 @@ impl Catalog {
 
     /// What was read of a plugin.
     pub(crate) fn loaded(&self, name: &str) -> Option<&Loaded> {
-        self.plugins.get(name).map(|entry| &entry.loaded)
+        self.plugins.get(name).map(Arc::as_ref)
     }
 
     /// What the plugins say of themselves.
     pub(crate) fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        self.plugins.values().map(|entry| &entry.loaded.manifest)
+        self.plugins.values().map(|loaded| &loaded.manifest)
     }
 
     /// Names of all plugins.
@@ -88,21 +91,22 @@ impl Catalog {
 
 impl Actions for Catalog {
     fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        let entry = self.plugins.get(plugin)?;
-        Some((entry.loaded.manifest.action(action)?, entry.standard))
+        Some((self.plugins.get(plugin)?.manifest.action(action)?, standard::find(plugin).is_some()))
     }
 }
 
 impl runbook_model::parse::Catalog for Catalog {
     fn manifest(&self, plugin: &str) -> Option<&Manifest> {
-        self.plugins.get(plugin).map(|entry| &entry.loaded.manifest)
+        self.plugins.get(plugin).map(|loaded| &loaded.manifest)
     }
 
     fn names(&self) -> Vec<String> {
-        self.plugins.keys().cloned().collect()
+        let standard = STANDARD.iter().map(|plugin| plugin.name);
+        let names: BTreeSet<&str> = standard.chain(self.plugins.keys().map(String::as_str)).collect();
+        names.into_iter().map(str::to_owned).collect()
     }
 
     fn is_builtin(&self, plugin: &str) -> bool {
-        self.plugins.get(plugin).is_some_and(|entry| entry.standard)
+        standard::find(plugin).is_some()
     }
 }

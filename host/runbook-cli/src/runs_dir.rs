@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
+use jiff::tz::TimeZone;
 use runbook_model::event::Record;
 use runbook_model::journal;
 
@@ -26,7 +27,7 @@ pub(crate) fn cache() -> Result<PathBuf, CliError> {
 
 /// A name for a new run, which sorts by time, to the millisecond: `20261121-014502123-homelab-dr-3fa9`.
 pub(crate) fn new_name(runbook: &str) -> String {
-    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S%3f").to_string();
+    let time = jiff::Timestamp::now().to_zoned(local_time()).strftime("%Y%m%d-%H%M%S%3f").to_string();
     let slug: String = runbook
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
@@ -34,6 +35,14 @@ pub(crate) fn new_name(runbook: &str) -> String {
         .collect();
     let tail = rand::random::<u32>() & 0xffff;
     format!("{time}-{}-{tail:04x}", slug.trim_matches('-'))
+}
+
+/// The time zone of this machine. Where TZ says nothing, it is read from where the C library reads it: to look up its name,
+/// the whole database would be listed, which takes milliseconds.
+fn local_time() -> TimeZone {
+    let unsaid = std::env::var_os("TZ").is_none();
+    let rules = if unsaid { std::fs::read("/etc/localtime").ok() } else { None };
+    rules.and_then(|rules| TimeZone::tzif("Local", &rules).ok()).unwrap_or_else(TimeZone::system)
 }
 
 /// Names of all runs, the newest first.

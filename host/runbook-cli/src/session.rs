@@ -11,9 +11,10 @@ use runbook_model::diagnostic::{Diagnostic, has_errors, render_all};
 use runbook_model::event::PluginPin;
 use runbook_model::expr::{ExprError, RunView, Scope};
 use runbook_model::grant::{missing, power_name};
+use runbook_model::parse::{self, Document};
 use runbook_model::plan::{Become as Elevation, BecomeMethod, Runbook, Uses};
 use runbook_model::redact::SHORTEST;
-use runbook_model::{parse, resolve};
+use runbook_model::resolve;
 use runbook_ssh::r#become::Become;
 use serde_json::{Map, Value};
 
@@ -75,11 +76,9 @@ pub(crate) fn check(file: &Path) -> Result<(Option<Loaded>, Vec<Diagnostic>), Cl
         .and_then(|path| path.parent().map(Path::to_path_buf))
         .ok_or_else(|| CliError::usage(format!("{} has no folder", file.display())))?;
     let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
-    let mut catalog = Catalog::standard()?;
-    for component in parse::components(&file.to_string_lossy(), &text, &Disk) {
-        catalog.add_file(&component.name, Path::new(&component.path))?;
-    }
-    let (runbook, diagnostics) = parse::load(&file.to_string_lossy(), &text, &Disk, &catalog);
+    let document = Document::parse(&file.to_string_lossy(), text);
+    let catalog = Catalog::of(&document.mentions(&Disk))?;
+    let (runbook, diagnostics) = document.load(&Disk, &catalog);
     let folder = folder.to_string_lossy().into_owned();
     Ok((runbook.map(|runbook| Loaded { runbook, catalog, folder, home }), diagnostics))
 }

@@ -1,6 +1,6 @@
 //! One instance of a step: attempts, the check of convergence, the post-conditions.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{CallError, Target, secrets_of_inputs};
@@ -34,6 +34,8 @@ pub(crate) struct Task<'a> {
     pub(crate) roles: Vec<(String, Vec<String>)>,
     pub(crate) inputs: Value,
     pub(crate) computed: std::collections::BTreeSet<String>,
+    /// What its calls may do: the same in every attempt.
+    pub(crate) grants: OnceLock<Arc<Grants>>,
 }
 
 /// How an instance ended.
@@ -76,25 +78,27 @@ impl Task<'_> {
     }
 
     fn broker_before(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
-        let targets = broker::targets(&self.roles, self.step.cluster.as_deref());
-        let grants = Grants::new(Terms {
-            targets: &targets,
-            action: self.action,
-            inputs: &self.inputs,
-            computed: &self.computed,
-            allow: &self.step.allow,
-            standard: self.standard,
-        });
         Broker::new(Setup {
             shared: Arc::clone(self.shared),
             world,
             instance: self.instance.clone(),
-            grants,
+            grants: Arc::clone(self.grants.get_or_init(|| Arc::new(self.grants()))),
             secrets: secrets_of_inputs(&self.inputs),
             roles: self.roles.clone(),
             cluster: self.step.cluster.clone(),
             mode,
             deadline,
+        })
+    }
+
+    fn grants(&self) -> Grants {
+        Grants::new(Terms {
+            targets: &broker::targets(&self.roles, self.step.cluster.as_deref()),
+            action: self.action,
+            inputs: &self.inputs,
+            computed: &self.computed,
+            allow: &self.step.allow,
+            standard: self.standard,
         })
     }
 

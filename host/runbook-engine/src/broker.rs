@@ -72,9 +72,8 @@ pub struct Broker {
     shared: Arc<Shared>,
     world: Arc<dyn Backend>,
     instance: Instance,
-    grants: Grants,
-    /// Names of the secrets that the step holds.
-    secrets: Mutex<BTreeSet<String>>,
+    grants: Arc<Grants>,
+    secrets: Mutex<Held>,
     roles: Vec<(String, Vec<String>)>,
     cluster: Option<String>,
     mode: Mode,
@@ -86,6 +85,20 @@ pub struct Broker {
     /// Read by each change that has left the process and not come back.
     in_flight: Arc<RwLock<()>>,
     this: std::sync::Weak<Self>,
+}
+
+/// The secrets that a step holds.
+#[derive(Clone)]
+struct Held {
+    names: BTreeSet<String>,
+    values: Arc<Secrets>,
+}
+
+impl Held {
+    fn new(names: BTreeSet<String>, all: &Secrets) -> Self {
+        let values = names.iter().filter_map(|name| Some((name.clone(), all.0.get(name)?.clone()))).collect();
+        Self { names, values: Arc::new(Secrets(values)) }
+    }
 }
 
 /// What an attempt came to, as far as calls tell.
@@ -139,7 +152,7 @@ pub struct Setup {
     /// Whose calls these are.
     pub instance: Instance,
     /// What they may do.
-    pub grants: Grants,
+    pub grants: Arc<Grants>,
     /// Names of the secrets in its inputs.
     pub secrets: BTreeSet<String>,
     /// The machines, by role.
@@ -158,7 +171,7 @@ impl Broker {
         Arc::new_cyclic(|this| Self {
             instance: setup.instance,
             grants: setup.grants,
-            secrets: Mutex::new(setup.secrets),
+            secrets: Mutex::new(Held::new(setup.secrets, &setup.shared.secrets)),
             roles: setup.roles,
             cluster: setup.cluster,
             mode: setup.mode,
@@ -191,7 +204,7 @@ impl Broker {
             shared: Arc::clone(&self.shared),
             world: Arc::clone(&self.world),
             instance: self.instance.clone(),
-            grants: self.grants.clone(),
+            grants: Arc::clone(&self.grants),
             secrets: Mutex::new(lock(&self.secrets).clone()),
             roles: self.roles.clone(),
             cluster: self.cluster.clone(),
@@ -219,10 +232,10 @@ impl Broker {
     /// The first change that failed; the others are tried all the same.
     pub async fn finish(&self) -> Result<Vec<Deferred>, CallError> {
         let deferred = std::mem::take(&mut lock(&self.tally).deferred);
-        let changed = {
-            let tally = lock(&self.tally);
-            tally.changed + tally.repeated + tally.planned.len() > 0
-        };
+        if deferred.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changed = self.has_changed();
         let road = self.afterwards();
         let (mut later, mut failed) = (Vec::new(), None);
         for change in deferred.into_iter().rev() {
@@ -245,6 +258,12 @@ impl Broker {
         drop(tally);
         later.reverse();
         failed.map_or(Ok(later), Err)
+    }
+
+    /// Whether something was changed, or planned.
+    fn has_changed(&self) -> bool {
+        let tally = lock(&self.tally);
+        tally.changed + tally.repeated + tally.planned.len() > 0
     }
 
     /// Carries out a change whose time has come.
@@ -270,7 +289,7 @@ impl Broker {
     }
 
     fn passes(&self, request: &Request) -> Result<Option<String>, CallError> {
-        let strange = request.secrets().into_iter().find(|name| !lock(&self.secrets).contains(name));
+        let strange = request.secrets().into_iter().find(|name| !lock(&self.secrets).names.contains(name));
         let checked = match strange {
             Some(name) => Err(Refused(format!("the step was not given the secret `{name}`"))),
             None => self.grants.check(request),
@@ -285,19 +304,17 @@ impl Broker {
     }
 
     /// The secrets that the step holds.
-    fn held(&self) -> Secrets {
-        let names = lock(&self.secrets);
-        let all = &self.shared.secrets.0;
-        Secrets(all.iter().filter(|(name, _)| names.contains(*name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+    fn held(&self) -> Arc<Secrets> {
+        Arc::clone(&lock(&self.secrets).values)
     }
 
     /// Takes the secrets out of an answer. Those that stood in it, the step may write back to where it may write.
     fn redact(&self, response: Response) -> Response {
-        let redacted = self.shared.redactor.response(response.clone());
-        if redacted != response
-            && let Ok(text) = serde_json::to_string(&redacted)
-        {
-            lock(&self.secrets).extend(redact::names(&text).map(str::to_owned));
+        let (redacted, found) = self.shared.redactor.response(response);
+        let mut held = lock(&self.secrets);
+        if !found.is_subset(&held.names) {
+            let names = &held.names | &found;
+            *held = Held::new(names, &self.shared.secrets);
         }
         redacted
     }
@@ -307,7 +324,7 @@ impl Broker {
             deadline: self.deadline,
             cancel: self.cancel.clone(),
             read_only: !matches!(self.mode, Mode::Apply),
-            secrets: Arc::new(self.held()),
+            secrets: self.held(),
             passwords: Arc::clone(&self.shared.secrets),
             progress: Arc::new(Reporter { journal: self.shared.journal.clone(), instance: self.instance.clone() }),
             artifacts: self.shared.artifacts.clone(),
@@ -555,7 +572,8 @@ impl Broker {
             baselines.insert(id, value.clone());
         }
         let event = Event::Baseline { instance: self.instance.clone(), key, value: value.clone() };
-        self.note(event, true).await?;
+        // Durable with the next intent. Before that nothing has been changed since, and another look gives the same.
+        self.note(event, false).await?;
         Ok(value)
     }
 }
@@ -596,8 +614,10 @@ impl Road for Broker {
                         Act::Ssh(_) | Act::Kube(_) => Answer::Outcome(Outcome::Deferred),
                     };
                     if matches!(self.mode, Mode::Apply) {
-                        // Durable before the next change: also a crash must not forget it.
-                        self.note(Event::Deferred { instance: self.instance.clone(), call, request }, true).await?;
+                        // Durable before the next change: also a crash must not forget it. That change's intent does it where
+                        // there is nothing to be carried out without one.
+                        let moot = change.effect.timing == Timing::StepEndIfChanged && !self.has_changed();
+                        self.note(Event::Deferred { instance: self.instance.clone(), call, request }, !moot).await?;
                     }
                     lock(&self.tally).deferred.push(Deferred { call, target, change });
                     Ok(answer)
@@ -656,20 +676,19 @@ impl Progress for Reporter {
 }
 
 /// The hash of a content tells a short secret in it to whoever can guess: such hashes are not written.
-fn without_hashes_of_secrets(act: &Act, prior: &Prior, visible: Prior) -> Prior {
-    let (Act::Files(FilesAct { want: FileWant::File { content, .. }, .. }), Prior::File(raw), Prior::File(mut visible)) =
-        (act, prior, visible.clone())
-    else {
-        return visible;
-    };
-    if matches!(content, Content::Text(text) if text.has_secret()) {
-        visible.wanted_sha256 = None;
-        visible.sha256 = None;
+fn without_hashes_of_secrets(act: &Act, prior: &Prior, mut visible: Prior) -> Prior {
+    if let (Act::Files(FilesAct { want: FileWant::File { content, .. }, .. }), Prior::File(raw), Prior::File(visible)) =
+        (act, prior, &mut visible)
+    {
+        if matches!(content, Content::Text(text) if text.has_secret()) {
+            visible.wanted_sha256 = None;
+            visible.sha256 = None;
+        }
+        if raw.content != visible.content {
+            visible.sha256 = None;
+        }
     }
-    if raw.content != visible.content {
-        visible.sha256 = None;
-    }
-    Prior::File(visible)
+    visible
 }
 
 fn is_process(act: &runbook_model::call::KubeAct) -> bool {

@@ -1,17 +1,29 @@
 //! Where events go: the journal on disk, and whoever watches.
 //!
 //! One thread writes. It takes all that waits at once, so that the intents of concurrent steps share one `fdatasync`. An
-//! append that asks for it returns after its record is durable.
+//! append that asks for it returns after its record is durable, and with it all before it. All other events ride along: nobody
+//! waits for them, and the writer is not woken for each.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runbook_model::event::{Event, Record};
 use runbook_model::journal;
-use runbook_model::redact::{self, Redactor};
-use tokio::sync::{mpsc, oneshot};
+use runbook_model::redact::Redactor;
+use tokio::sync::oneshot;
+
+use crate::broker::lock;
+
+/// How long events are gathered that nobody waits for. A display cannot tell it from at once.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// Events that are not gathered any longer.
+const MANY: usize = 256;
+
+/// Bytes of events that may wait to be written, about. Whoever appends more waits until they are.
+const MOST: usize = 8 << 20;
 
 /// Told of every event of a run, in order: a display, a stream of JSON lines.
 pub trait Watcher: Send + Sync {
@@ -32,76 +44,164 @@ pub struct JournalError {
 struct Append {
     /// None: nothing is written; whoever waits learns that all before it was seen by the watchers.
     event: Option<Event>,
+    at: u64,
     durable: bool,
-    done: oneshot::Sender<Result<u64, JournalError>>,
+    done: Option<oneshot::Sender<Result<(), JournalError>>>,
 }
 
 /// The event stream of one run.
 #[derive(Clone)]
 pub struct Journal {
-    queue: mpsc::UnboundedSender<Append>,
+    queue: Arc<Queue>,
+    /// The writer ends when the last handle is dropped.
+    _open: Arc<Open>,
 }
 
 impl Journal {
     /// Writes to `file` (none: nothing is kept, as in a plan) and tells the watchers.
     pub fn new(file: Option<(PathBuf, std::fs::File)>, redactor: Redactor, watchers: Vec<Arc<dyn Watcher>>) -> Self {
-        let (queue, waiting) = mpsc::unbounded_channel();
-        // The thread ends when the last handle is dropped.
-        std::thread::spawn(move || Writer { file, redactor, watchers, seq: 0, broken: None }.run(waiting));
-        Self { queue }
+        let queue = Arc::new(Queue::default());
+        let writer = Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: 0 };
+        std::thread::spawn(move || writer.run());
+        Self { _open: Arc::new(Open(Arc::clone(&queue))), queue }
     }
 
-    /// Appends an event; gives its time in milliseconds since 1970. `durable`: returns after it is on the disk.
+    /// Appends an event; gives its time in milliseconds since 1970. `durable`: returns after it is on the disk, and all events
+    /// before it are. Else it is written soon, and before all events that are appended after it.
     ///
     /// # Errors
     ///
-    /// It was not written. Nothing that depends on it may be done.
+    /// The journal is broken: it, or an event before it, was not written. Nothing that depends on it may be done.
     pub async fn append(&self, event: Event, durable: bool) -> Result<u64, JournalError> {
-        let (done, result) = oneshot::channel();
-        let gone = || JournalError { path: PathBuf::new(), why: "its writer has ended".to_owned() };
-        self.queue.send(Append { event: Some(event), durable, done }).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
+        let (at, broken, done) = self.queue.push(Some(event), durable);
+        if let Some(error) = broken {
+            // It ends the run: whoever watches is to have seen what led to it.
+            self.settle().await;
+            return Err(error);
+        }
+        if let Some(done) = done {
+            done.await.map_err(|_| ended())??;
+        }
+        Ok(at)
     }
 
     /// Appends an event that nobody waits for: progress.
     pub fn tell(&self, event: Event) {
-        let (done, _) = oneshot::channel();
-        // The writer is gone only when the run is over.
-        let _ = self.queue.send(Append { event: Some(event), durable: false, done });
+        // Whoever is waited for meets the error.
+        let _ = self.queue.push(Some(event), false);
     }
 
     /// Returns when the watchers have seen all events so far.
     pub async fn settle(&self) {
-        let (done, seen) = oneshot::channel();
-        if self.queue.send(Append { event: None, durable: false, done }).is_ok() {
-            let _ = seen.await;
+        if let (_, _, Some(done)) = self.queue.push(None, false) {
+            let _ = done.await;
         }
+    }
+
+    /// How often it was waited for the disk so far.
+    pub fn syncs(&self) -> u64 {
+        self.queue.syncs.load(Ordering::Relaxed)
     }
 }
 
-struct Writer {
-    file: Option<(PathBuf, std::fs::File)>,
-    redactor: Redactor,
-    watchers: Vec<Arc<dyn Watcher>>,
-    seq: u64,
+/// What waits to be written.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    syncs: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    appends: Vec<Append>,
+    /// Of the events in it.
+    weight: usize,
+    /// The time of the last event: no event is older than the one before it.
+    at: u64,
+    /// The writer is to begin at once.
+    urgent: bool,
+    /// Nothing more comes.
+    closed: bool,
+    /// Nobody takes anything out any more.
+    gone: bool,
     /// A journal with a hole is worse than one that ends: after the first failure nothing more is written.
     broken: Option<JournalError>,
 }
 
+/// Told when an append is done.
+type Done = oneshot::Receiver<Result<(), JournalError>>;
+
+impl Queue {
+    /// Gives the event's time, the error that came before it, and what to wait for, if anything.
+    fn push(&self, event: Option<Event>, durable: bool) -> (u64, Option<JournalError>, Option<Done>) {
+        let weight = event.as_ref().map_or(0, Event::weight);
+        let mut waiting = lock(&self.waiting);
+        waiting.at = waiting.at.max(now_ms());
+        let (at, broken) = (waiting.at, waiting.broken.clone());
+        if waiting.gone {
+            return (at, broken, None);
+        }
+        waiting.weight += weight;
+        let awaited = durable || event.is_none() || waiting.weight > MOST;
+        let (done, result) = oneshot::channel();
+        let first = waiting.appends.is_empty();
+        // A change whose end was not written would be in doubt after a crash.
+        let urgent = awaited || matches!(event, Some(Event::Changed { .. })) || waiting.appends.len() >= MANY;
+        let hurry = urgent && !std::mem::replace(&mut waiting.urgent, true);
+        waiting.appends.push(Append { event, at, durable, done: awaited.then_some(done) });
+        drop(waiting);
+        if first || hurry {
+            self.arrived.notify_one();
+        }
+        (at, broken, awaited.then_some(result))
+    }
+
+    /// Waits for appends, and gathers them. None: no more come.
+    fn take(&self) -> Option<Vec<Append>> {
+        let waiting = lock(&self.waiting);
+        let nothing = |waiting: &mut Waiting| waiting.appends.is_empty() && !waiting.closed;
+        let waiting = self.arrived.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
+        let gathers = |waiting: &mut Waiting| !waiting.urgent && !waiting.closed;
+        let (mut waiting, _) =
+            self.arrived.wait_timeout_while(waiting, LINGER, gathers).unwrap_or_else(PoisonError::into_inner);
+        waiting.urgent = false;
+        waiting.weight = 0;
+        let appends = std::mem::take(&mut waiting.appends);
+        (!appends.is_empty()).then_some(appends)
+    }
+}
+
+/// While it lives, there may be events.
+struct Open(Arc<Queue>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        lock(&self.0.waiting).closed = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+struct Writer {
+    queue: Arc<Queue>,
+    file: Option<(PathBuf, std::fs::File)>,
+    redactor: Redactor,
+    watchers: Vec<Arc<dyn Watcher>>,
+    seq: u64,
+}
+
 impl Writer {
-    fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Append>) {
-        let mut batch = Vec::new();
-        while waiting.blocking_recv_many(&mut batch, 256) > 0 {
-            let durable = batch.iter().any(|append| append.durable);
-            let mut lines = String::new();
-            let mut written = Vec::with_capacity(batch.len());
-            for append in batch.drain(..) {
-                let record = append.event.map(|event| {
+    fn run(mut self) {
+        while let Some(appends) = self.queue.take() {
+            let durable = appends.iter().any(|append| append.durable);
+            let mut lines = Vec::new();
+            let mut written = Vec::with_capacity(appends.len());
+            for Append { event, at, done, .. } in appends {
+                let record = event.map(|event| {
                     self.seq += 1;
-                    self.clean(Record { seq: self.seq, at: now_ms(), event })
+                    journal::encode_clean(Record { seq: self.seq, at, event }, &self.redactor, &mut lines)
                 });
-                lines.extend(record.as_ref().map(journal::encode));
-                written.push((record, append.done));
+                written.push((record, done));
             }
             let result = self.write(&lines, durable);
             for (record, done) in written {
@@ -109,39 +209,46 @@ impl Writer {
                 for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
                     watcher.record(record);
                 }
-                let at = record.as_ref().map_or(0, |record| record.at);
-                let _ = done.send(result.clone().map(|()| at));
-            }
-        }
-    }
-
-    /// Takes out what a plugin or an error text may have brought in.
-    fn clean(&self, record: Record) -> Record {
-        match serde_json::to_value(&record) {
-            Ok(value) => {
-                let mut clean = self.redactor.json(value.clone());
-                redact::hide_kubernetes_secrets(&mut clean);
-                if clean == value {
-                    return record;
+                if let Some(done) = done {
+                    let _ = done.send(result.clone());
                 }
-                serde_json::from_value(clean).unwrap_or(Record { event: Event::Unknown, ..record })
             }
-            Err(_) => Record { event: Event::Unknown, ..record },
         }
     }
 
-    fn write(&mut self, lines: &str, durable: bool) -> Result<(), JournalError> {
-        if let Some(error) = &self.broken {
+    fn write(&mut self, lines: &[u8], durable: bool) -> Result<(), JournalError> {
+        use std::io::Write as _;
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        if let Some(error) = &lock(&self.queue.waiting).broken {
             return Err(error.clone());
         }
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
-        let written = file.write_all(lines.as_bytes()).and_then(|()| if durable { file.sync_data() } else { Ok(()) });
+        let written = file.write_all(lines).and_then(|()| {
+            if durable {
+                self.queue.syncs.fetch_add(1, Ordering::Relaxed);
+                file.sync_data()?;
+            }
+            Ok(())
+        });
         written.map_err(|error| {
             let error = JournalError { path: path.clone(), why: error.to_string() };
-            self.broken = Some(error.clone());
+            lock(&self.queue.waiting).broken = Some(error.clone());
             error
         })
     }
+}
+
+impl Drop for Writer {
+    /// Also where a watcher panicked: whoever waits, or appends from now on, is told.
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.queue.waiting);
+        waiting.broken.get_or_insert_with(ended);
+        waiting.gone = true;
+        waiting.appends.clear();
+    }
+}
+
+fn ended() -> JournalError {
+    JournalError { path: PathBuf::new(), why: "its writer has ended".to_owned() }
 }
 
 /// Milliseconds since 1970 on the controller's clock.

@@ -1,6 +1,6 @@
 //! What the expressions of a runbook see while it runs: a level for the runbook itself, and one for each included one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use runbook_model::event::{Instance, StepOutcome};
@@ -70,6 +70,8 @@ pub(crate) struct Level<'a> {
     /// Absolute path of the runbook's folder, which paths on the controller are relative to.
     folder: String,
     inputs: Inputs,
+    /// Where each host stands in the inputs.
+    places: Arc<HashMap<String, usize>>,
     run: RunView,
     ended: Mutex<Arc<BTreeMap<String, Vec<InstanceView>>>>,
 }
@@ -78,7 +80,9 @@ impl<'a> Level<'a> {
     pub(crate) fn new(runbook: &'a Runbook, inputs: Inputs, shared: &Shared, folder: &str) -> Self {
         let run = RunView { id: shared.run.clone(), dir: shared.artifacts.to_string_lossy().into_owned() };
         let (prefix, folder) = (String::new(), folder.to_owned());
-        Self { runbook, prefix, folder, inputs, run, ended: Mutex::new(Arc::new(BTreeMap::new())) }
+        let places = inputs.hosts.iter().enumerate().map(|(place, host)| (host.name.clone(), place)).collect();
+        let ended = Mutex::new(Arc::new(BTreeMap::new()));
+        Self { runbook, prefix, folder, inputs, places: Arc::new(places), run, ended }
     }
 
     /// A step's id, with those of the including steps.
@@ -94,7 +98,7 @@ impl<'a> Level<'a> {
         let mut scope = Scope {
             inputs: self.inputs.values.clone(),
             vars: self.inputs.vars.clone(),
-            host: host.and_then(|name| self.inputs.hosts.iter().find(|host| host.name == name).cloned()),
+            host: host.and_then(|name| self.places.get(name)).and_then(|place| self.inputs.hosts.get(*place).cloned()),
             hosts: Arc::clone(&self.inputs.hosts),
             steps: Arc::clone(&lock(&self.ended)),
             item: None,
@@ -254,7 +258,7 @@ impl<'a> Level<'a> {
         };
         let folder = folder.rsplit_once('/').map_or(folder.as_str(), |(folder, _)| folder).to_owned();
         let (run, ended) = (self.run.clone(), Mutex::new(Arc::new(BTreeMap::new())));
-        let mut level = Self { runbook, prefix, folder, inputs, run, ended };
+        let mut level = Self { runbook, prefix, folder, inputs, places: Arc::clone(&self.places), run, ended };
         let mut scope = level.scope(None, None);
         resolve::vars(runbook, &mut scope)?;
         level.inputs.vars = scope.vars;

@@ -1,5 +1,6 @@
 //! One step in a run: its items, its hosts, the question to a person, what it came to.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -288,6 +289,7 @@ impl Engine {
             roles,
             inputs,
             computed,
+            grants: OnceLock::new(),
         })
     }
 

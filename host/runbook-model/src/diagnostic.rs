@@ -2,26 +2,62 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+/// Lines around a mistake of which the renderer may want to know.
+const NEIGHBOURS: usize = 2;
+
 /// A text that diagnostics point into.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// The file as the user named it.
     pub name: String,
     /// All of its text.
     pub text: String,
+    /// Where each line begins. Found at the first question, since most texts have no mistake.
+    lines: OnceLock<Vec<usize>>,
 }
 
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.text == other.text
+    }
+}
+
+impl Eq for Source {}
+
 impl Source {
+    /// A text, by the name of its file.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), lines: OnceLock::new() }
+    }
+
     /// Line and column of a byte offset, both from 1; the column counts characters.
     pub fn position(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..self.floor(offset)];
-        let start = before.rfind('\n').map_or(0, |i| i + 1);
-        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+        let offset = self.floor(offset);
+        let line = self.line(offset);
+        (line, self.text[self.lines()[line - 1]..offset].chars().count() + 1)
+    }
+
+    /// Line of a byte offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines().partition_point(|start| *start <= offset)
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(i, _)| i + 1)).collect())
+    }
+
+    /// The lines of a span with some neighbours: number of the first, place of its first byte, text.
+    fn excerpt(&self, span: &Range<usize>) -> (usize, usize, &str) {
+        let lines = self.lines();
+        let first = self.line(span.start).saturating_sub(NEIGHBOURS).max(1);
+        let start = lines[first - 1];
+        let end = lines.get(self.line(span.end) + NEIGHBOURS).copied().unwrap_or(self.text.len());
+        (first, start, &self.text[start..end])
     }
 
     /// The nearest boundary of a character at or before an offset.
@@ -121,9 +157,12 @@ impl Diagnostic {
         let title = level.primary_title(&self.message).id(self.code);
         let mut group = match &self.file {
             Some(file) => {
-                let annotation = AnnotationKind::Primary.span(self.span.clone());
+                // Not the whole text: with many mistakes in a large file it would be read as many times.
+                let (line, start, text) = file.excerpt(&self.span);
+                let annotation = AnnotationKind::Primary.span(self.span.start - start..self.span.end - start);
                 let annotation = if self.label.is_empty() { annotation } else { annotation.label(&self.label) };
-                title.element(Snippet::source(&file.text).path(&file.name).fold(true).annotation(annotation))
+                let snippet = Snippet::source(text).line_start(line).path(&file.name).fold(true);
+                title.element(snippet.annotation(annotation))
             }
             None => Group::with_title(title),
         };
@@ -221,7 +260,7 @@ mod tests {
 
     #[test]
     fn shows_place_and_help() {
-        let source = Arc::new(Source { name: "dr.toml".to_owned(), text: "schema = 1\nnmae = \"ä\"\n".to_owned() });
+        let source = Arc::new(Source::new("dr.toml", "schema = 1\nnmae = \"ä\"\n"));
         let diagnostic = Diagnostic::error("unknown-key", "unknown key `nmae`")
             .at(&source, 11..15)
             .label("not a key of a runbook")
@@ -237,11 +276,38 @@ mod tests {
 
     #[test]
     fn places_without_text_do_no_harm() {
-        let source = Arc::new(Source { name: "x".to_owned(), text: "ä".to_owned() });
+        let source = Arc::new(Source::new("x", "ä"));
         for span in [0..0, 1..1, 0..1, 5..9, 2..2] {
             let _ = Diagnostic::error("x", "y\u{1b}[31m").at(&source, span).render(false);
         }
         assert!(!Diagnostic::error("x", "y\u{1b}[31m").render(false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn places_are_those_of_the_text_before_them() {
+        for text in ["", "\n", "a\nä\r\n\nb", "ä\n", "\n\n"] {
+            let source = Arc::new(Source::new("x", text));
+            for offset in 0..text.len() + 3 {
+                let before = &text[..text.floor_char_boundary(offset)];
+                let line = before.matches('\n').count() + 1;
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                assert_eq!(source.position(offset), (line, column), "{text:?} at {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lines_around_a_mistake_do_not_change_how_it_is_shown() {
+        let text = (1..=40).map(|n| format!("line {n}\n")).collect::<String>();
+        let at = text.find("line 20").expect("is there");
+        for span in [0..4, at..at + 4, at..at + 30, text.len()..text.len(), text.len() - 1..text.len(), at..text.len()]
+        {
+            let source = Arc::new(Source::new("x", text.as_str()));
+            let diagnostic = Diagnostic::error("x", "y").at(&source, span.clone());
+            let whole = Snippet::source(&text).path("x").fold(true).annotation(AnnotationKind::Primary.span(span));
+            let group = Level::ERROR.primary_title("y").id("x").element(whole);
+            assert_eq!(diagnostic.render(false), Renderer::plain().render(&[group]));
+        }
     }
 
     #[test]

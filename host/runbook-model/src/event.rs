@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::call::{CallError, Level, Prior, Request, Response};
+use crate::call::{
+    Act, Answer, Call, CallError, Content, FileWant, FilesAct, Input, KubeAct, Level, Outcome, Prior, Request,
+    Response, SshAct, Text, TextPart,
+};
 
 /// Version of the event stream: `major.minor`. The minor grows with each new kind or field, the major with a change that
 /// older readers would misread.
@@ -361,6 +364,104 @@ pub enum Event {
     /// A kind that this reader does not know.
     #[serde(other)]
     Unknown,
+}
+
+impl Event {
+    /// Bytes of what may be large in it, about: for those who keep events in memory.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Looked { request, response, .. } => of_request(request) + of_response(response),
+            Self::Changed { response, .. } => of_response(response),
+            Self::Denied { request, .. }
+            | Self::Planned { request, .. }
+            | Self::Unchanged { request, .. }
+            | Self::Deferred { request, .. } => of_request(request),
+            Self::Intended { request, prior, .. } => of_request(request) + of_prior(prior),
+            Self::Baseline { value, .. } | Self::StepFinished { outputs: value, .. } => of_json(value),
+            Self::Log { message, .. } | Self::Progress { message, .. } => message.len(),
+            Self::RunStarted { .. }
+            | Self::StepStarted { .. }
+            | Self::Retrying { .. }
+            | Self::Checked { .. }
+            | Self::Verified { .. }
+            | Self::Confirmed { .. }
+            | Self::RunFinished { .. }
+            | Self::Unknown => 0,
+        }
+    }
+}
+
+fn of_json(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(of_json).sum::<usize>() + 32 * items.len(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + 64 + of_json(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+fn of_text(text: &Text) -> usize {
+    text.0
+        .iter()
+        .map(|part| match part {
+            TextPart::Plain(text) | TextPart::Secret(text) => text.len(),
+        })
+        .sum()
+}
+
+fn of_request(request: &Request) -> usize {
+    let Call::Change(change) = &request.call else { return 0 };
+    match &change.act {
+        Act::Files(FilesAct { want: FileWant::File { content, .. }, .. }) => match content {
+            Content::Bytes(bytes) => bytes.0.len(),
+            Content::Text(text) => of_text(text),
+            Content::CopyOf(_) => 0,
+        },
+        Act::Ssh(SshAct::Run { pipeline, .. }) => pipeline
+            .iter()
+            .map(|command| match &command.stdin {
+                Input::Text(text) => of_text(text),
+                Input::Bytes(bytes) => bytes.0.len(),
+                Input::None | Input::CopyOf(_) => 0,
+            })
+            .sum(),
+        Act::Kube(KubeAct::Apply { manifest: json, .. } | KubeAct::Patch { patch: json, .. }) => of_json(json),
+        Act::Files(_) | Act::Ssh(_) | Act::Kube(_) => 0,
+    }
+}
+
+fn of_response(response: &Response) -> usize {
+    let Ok(answer) = response else { return 0 };
+    match answer {
+        Answer::Bytes(bytes) => bytes.0.len(),
+        Answer::Text(text) => text.len(),
+        Answer::Http(response) => response.body.0.len(),
+        Answer::Outputs(outputs) => outputs.iter().map(|output| output.stdout.0.len() + output.stderr.0.len()).sum(),
+        Answer::Outcome(Outcome::Done(output)) => output.stdout.0.len() + output.stderr.0.len(),
+        Answer::Pod(output) | Answer::Outcome(Outcome::PodDone(output)) => {
+            output.stdout.0.len() + output.stderr.0.len()
+        }
+        Answer::Entries(entries) => entries.iter().map(|entry| entry.name.len() + 128).sum(),
+        Answer::Names(names) => names.iter().map(String::len).sum(),
+        Answer::Object(object) => object.as_ref().map_or(0, of_json),
+        Answer::Objects(objects) => objects.iter().map(of_json).sum(),
+        Answer::Value(value) => of_json(value),
+        Answer::Unit
+        | Answer::Facts(_)
+        | Answer::Flag(_)
+        | Answer::Stat(_)
+        | Answer::Source(_)
+        | Answer::Verdict(_)
+        | Answer::Outcome(Outcome::Already | Outcome::Planned | Outcome::Deferred) => 0,
+    }
+}
+
+fn of_prior(prior: &Prior) -> usize {
+    match prior {
+        Prior::None | Prior::DoneWhen(_) => 0,
+        Prior::File(file) => file.content.as_ref().map_or(0, |content| content.0.len()),
+        Prior::Object { live, would } => live.iter().chain(would).map(of_json).sum(),
+    }
 }
 
 /// What a change alters, for a person.

@@ -197,7 +197,7 @@ impl Grants {
                 self.commands(Power::SshChange, pipeline, irreversible)
             }
             SshAct::Reboot { .. } => {
-                self.any(Power::SshReboot, "reboot", |_| true)?;
+                self.any(Power::SshReboot, || "reboot".to_owned(), |_| true)?;
                 Ok(Passed::default())
             }
             SshAct::Http { request, undo } => self.http_change(request, undo),
@@ -223,8 +223,8 @@ impl Grants {
             return Err(Refused("no command".to_owned()));
         }
         for command in commands {
-            let what = format!("{} {}", power_name(power), shown(&command.argv));
-            self.any(power, &what, |rule| {
+            let what = || format!("{} {}", power_name(power), shown(&command.argv));
+            self.any(power, what, |rule| {
                 (!command.privileged || rule.privileged)
                     && (!irreversible || rule.irreversible)
                     && rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, &command.argv))
@@ -235,7 +235,8 @@ impl Grants {
     }
 
     fn url(&self, power: Power, url: &str, irreversible: bool) -> Result<Passed, Refused> {
-        self.any(power, &format!("{} {url}", power_name(power)), |rule| {
+        let what = || format!("{} {url}", power_name(power));
+        self.any(power, what, |rule| {
             (!irreversible || rule.irreversible) && rule.url.as_ref().is_some_and(|name| name.matches(url))
         })?;
         Ok(Passed::default())
@@ -247,10 +248,10 @@ impl Grants {
         };
         let mut refused = None;
         for &power in powers {
-            let what = format!("{} {path}", power_name(power));
-            let jail = self.any(power, &what, |rule| rule.path.as_ref().is_some_and(|granted| granted.covers(&path)));
+            let what = || format!("{} {path}", power_name(power));
+            let jail = self.any(power, what, |rule| rule.path.as_ref().is_some_and(|granted| granted.covers(&path)));
             match jail {
-                Ok(rule) => return Ok(Passed { jail: rule.path.map(|path| path.top) }),
+                Ok(rule) => return Ok(Passed { jail: rule.path.as_ref().map(|path| path.top.clone()) }),
                 Err(error) => {
                     refused.get_or_insert(error);
                 }
@@ -263,14 +264,16 @@ impl Grants {
         match &act.want {
             FileWant::File { validate, .. } if !validate.is_empty() => {
                 let command = Command { argv: validate.clone(), ..Command::default() };
-                self.any(Power::SshObserve, &format!("validate with {}", shown(validate)), |rule| {
+                let what = || format!("validate with {}", shown(validate));
+                self.any(Power::SshObserve, what, |rule| {
                     rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, &command.argv))
                 })?;
             }
             // A link in place of a granted folder would move all that is granted below it to wherever the link points.
             FileWant::Link { .. } => {
                 let path = normal_path(&act.path);
-                self.any(power, &format!("a link at {}", act.path), |rule| {
+                let what = || format!("a link at {}", act.path);
+                self.any(power, what, |rule| {
                     rule.path
                         .as_ref()
                         .zip(path.as_ref())
@@ -311,8 +314,8 @@ impl Grants {
     }
 
     fn pod_exec(&self, power: Power, pod: &ObjectRef, argv: &[String], irreversible: bool) -> Result<Passed, Refused> {
-        let what = format!("{} {} in {pod}", power_name(power), shown(argv));
-        self.any(power, &what, |rule| {
+        let what = || format!("{} {} in {pod}", power_name(power), shown(argv));
+        self.any(power, what, |rule| {
             rule.object_matches(&pod.kind, pod.namespace.as_deref(), Some(&pod.name))
                 && (!irreversible || rule.irreversible)
                 && rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, argv))
@@ -321,7 +324,8 @@ impl Grants {
     }
 
     fn object(&self, power: Power, object: &ObjectRef, irreversible: bool) -> Result<Passed, Refused> {
-        self.any(power, &format!("{} {object}", power_name(power)), |rule| {
+        let what = || format!("{} {object}", power_name(power));
+        self.any(power, what, |rule| {
             rule.object_matches(&object.kind, object.namespace.as_deref(), Some(&object.name))
                 && (!irreversible || rule.irreversible)
         })?;
@@ -330,32 +334,34 @@ impl Grants {
 
     fn selector(&self, selector: &Selector) -> Result<Passed, Refused> {
         let place = selector.namespace.as_deref().unwrap_or("all namespaces");
-        self.any(Power::KubeRead, &format!("kube.read {} in {place}", selector.kind.kind), |rule| {
+        let what = || format!("kube.read {} in {place}", selector.kind.kind);
+        self.any(Power::KubeRead, what, |rule| {
             // A rule for one name does not grant a list: it would show the others.
             rule.object_matches(&selector.kind, selector.namespace.as_deref(), None)
         })?;
         Ok(Passed::default())
     }
 
-    /// The first rule that lets a call pass: asked for, and given.
-    fn any(&self, power: Power, what: &str, matches: impl Fn(&Rule) -> bool) -> Result<Rule, Refused> {
+    /// The first rule that lets a call pass: asked for, and given. `what` names the call, for whom it may concern that none does.
+    fn any(&self, power: Power, what: impl Fn() -> String, matches: impl Fn(&Rule) -> bool) -> Result<&Rule, Refused> {
         let fits = |rule: &&Rule| rule.power == power && matches(rule);
         let Some(asked) = self.asked.iter().find(fits) else {
-            return Err(Refused(format!("the plugin did not ask for: {what}")));
+            return Err(Refused(format!("the plugin did not ask for: {}", what())));
         };
         if let Some(given) = &self.given
             && !given.iter().any(|rule| fits(&rule))
         {
-            return Err(Refused(format!("`allow` of the step does not give: {what}")));
+            return Err(Refused(format!("`allow` of the step does not give: {}", what())));
         }
         // One rule that does without computed inputs is enough.
         let literal = self.asked.iter().find(|rule| fits(rule) && !rule.computed);
         if literal.is_none() && !self.computed.iter().any(|rule| fits(&rule)) {
             return Err(Refused(format!(
-                "an input was computed from outputs, and `allow` of the step does not give: {what}"
+                "an input was computed from outputs, and `allow` of the step does not give: {}",
+                what()
             )));
         }
-        Ok(literal.unwrap_or(asked).clone())
+        Ok(literal.unwrap_or(asked))
     }
 }
 
@@ -495,13 +501,17 @@ struct Fill<'a> {
     computed: bool,
 }
 
-impl Fill<'_> {
-    fn input(&mut self, name: &str) -> Option<Value> {
+impl<'a> Fill<'a> {
+    fn input(&mut self, name: &str) -> Option<&'a Value> {
         let top = name.split('.').next().unwrap_or(name);
         if self.computed_names.contains(top) {
             self.computed = true;
         }
-        self.inputs.pointer(&format!("/{}", name.replace('.', "/"))).filter(|v| !v.is_null()).cloned()
+        let value = match name.contains('.') {
+            true => self.inputs.pointer(&format!("/{}", name.replace('.', "/"))),
+            false => self.inputs.get(name),
+        };
+        value.filter(|value| !value.is_null())
     }
 
     /// The elements of a list, the keys of a table.
@@ -509,7 +519,7 @@ impl Fill<'_> {
         match self.input(name)? {
             Value::Array(items) => items.iter().map(plain).collect(),
             Value::Object(map) => Some(map.keys().cloned().collect()),
-            other => Some(vec![plain(&other)?]),
+            other => Some(vec![plain(other)?]),
         }
     }
 
@@ -518,7 +528,7 @@ impl Fill<'_> {
         for element in elements {
             match whole_reference(element) {
                 Some((name, true)) => tokens.extend(self.each(name)?.into_iter().map(Token::Literal)),
-                Some((name, false)) => tokens.push(Token::Literal(plain(&self.input(name)?)?)),
+                Some((name, false)) => tokens.push(Token::Literal(plain(self.input(name)?)?)),
                 None => match element.as_str() {
                     "*" => tokens.push(Token::One),
                     "**" => tokens.push(Token::Rest),
@@ -546,7 +556,7 @@ impl Fill<'_> {
 
     fn name(&mut self, pattern: &str) -> Option<Name> {
         match whole_reference(pattern) {
-            Some((name, _)) => Some(Name::Exact(plain(&self.input(name)?)?)),
+            Some((name, _)) => Some(Name::Exact(plain(self.input(name)?)?)),
             None => match pattern.strip_suffix('*') {
                 Some(prefix) => Some(Name::Prefix(self.text(prefix)?)),
                 None => Some(Name::Exact(self.text(pattern)?)),
@@ -573,7 +583,7 @@ impl Fill<'_> {
             out.push_str(&rest[..start]);
             let after = &rest[start + "${input.".len()..];
             let end = after.find('}')?;
-            out.push_str(&plain(&self.input(&after[..end])?)?);
+            out.push_str(&plain(self.input(&after[..end])?)?);
             rest = &after[end + 1..];
         }
         out.push_str(rest);

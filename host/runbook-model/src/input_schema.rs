@@ -1,14 +1,66 @@
 //! Values against the JSON Schema of an action's inputs: before the run with templates still in them, afterwards rendered.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, ValidationError, Validator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::diagnostic::{list, name_help};
 use crate::expr::is_reference;
 use crate::expr::syntax::is_template;
+
+/// The JSON Schema of an action's inputs. It is compiled when it is first asked about a value, and then never again: clones share
+/// what was compiled.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Schema {
+    json: Value,
+    #[serde(skip)]
+    compiled: Arc<OnceLock<Result<Validator, String>>>,
+}
+
+impl Schema {
+    /// Whether it was compiled already.
+    pub fn is_compiled(&self) -> bool {
+        self.compiled.get().is_some()
+    }
+
+    fn validator(&self) -> Result<&Validator, String> {
+        self.compiled.get_or_init(|| compile(&self.json)).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// It is not compiled yet, and may turn out to be no schema.
+impl From<Value> for Schema {
+    fn from(json: Value) -> Self {
+        Self { json, compiled: Arc::default() }
+    }
+}
+
+impl Deref for Schema {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.json
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.json.fmt(f)
+    }
+}
 
 /// Something that the schema does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +83,8 @@ pub struct Problem {
 /// # Errors
 ///
 /// The schema itself is broken: a mistake of the plugin.
-pub fn check(schema: &Value, inputs: &Value) -> Result<Vec<Problem>, String> {
-    let validator = compile(schema)?;
+pub fn check(schema: &Schema, inputs: &Value) -> Result<Vec<Problem>, String> {
+    let validator = schema.validator()?;
     let mut open = BTreeSet::new();
     let mut secrets = BTreeSet::new();
     let plain = without_references(inputs, "", &mut open, &mut secrets);
@@ -348,8 +400,8 @@ mod tests {
 
     use super::*;
 
-    fn schema() -> Value {
-        json!({
+    fn schema() -> Schema {
+        Schema::from(json!({
             "type": "object",
             "additionalProperties": false,
             "required": ["path"],
@@ -364,7 +416,18 @@ mod tests {
                 "list": { "type": "array", "items": { "anyOf": [{ "type": "string", "x-secret": true }] }, "uniqueItems": true }
             },
             "$defs": { "text": { "type": "string", "x-secret": true } }
-        })
+        }))
+    }
+
+    #[test]
+    fn a_schema_is_compiled_once_for_all_its_clones() {
+        let schema = schema();
+        let clone = schema.clone();
+        assert!(!clone.is_compiled());
+        check(&schema, &json!({})).expect("a good schema");
+        assert!(clone.is_compiled() && clone == schema);
+        assert_eq!(serde_json::to_value(&clone).expect("is JSON"), *schema);
+        check(&Schema::from(json!({ "type": 5 })), &json!({})).expect_err("is no schema");
     }
 
     fn messages(inputs: Value) -> Vec<String> {

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::event::{Event, Instance, Record, RunOutcome, VERSION};
+use crate::redact::{self, Redactor};
 
 /// Name of the journal in the folder of a run.
 pub const FILE: &str = "journal.jsonl";
@@ -41,7 +42,7 @@ pub enum ReadError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Line<'a> {
     /// The first 8 bytes of the SHA-256 of the record's text, as hex.
     sum: String,
@@ -49,14 +50,62 @@ struct Line<'a> {
     record: &'a serde_json::value::RawValue,
 }
 
+/// What stands in a line before the record's text; the zeros are replaced by its checksum.
+const HEAD: &[u8] = b"{\"sum\":\"0000000000000000\",\"record\":";
+/// Where in it the checksum stands.
+const SUM: std::ops::Range<usize> = 8..24;
+
+/// Bytes that a line has besides what may be large in it, more often than not.
+const USUAL: usize = 512;
+
 /// A record as a line of the journal, its newline included.
 pub fn encode(record: &Record) -> String {
-    let text = serde_json::to_string(record).unwrap_or_else(|_| "null".to_owned());
-    format!("{{\"sum\":\"{}\",\"record\":{text}}}\n", checksum(&text))
+    let mut line = HEAD.to_vec();
+    if serde_json::to_writer(&mut line, record).is_err() {
+        line.truncate(HEAD.len());
+        line.extend_from_slice(b"null");
+    }
+    close(&mut line, 0);
+    String::from_utf8_lossy(&line).into_owned()
 }
 
-fn checksum(text: &str) -> String {
-    hex::encode(&Sha256::digest(text.as_bytes())[..8])
+/// Puts a record as a line behind `lines`, what a plugin or an error text may have brought of secrets taken out. Gives the record
+/// as it was written.
+pub fn encode_clean(record: Record, redactor: &Redactor, lines: &mut Vec<u8>) -> Record {
+    let start = lines.len();
+    lines.reserve(HEAD.len() + record.event.weight() + USUAL);
+    lines.extend_from_slice(HEAD);
+    let text = lines.len();
+    let written = serde_json::to_writer(&mut *lines, &record).is_ok();
+    // Nearly no record has one: its text is searched once, and it is taken apart only where there is something.
+    if written && !redactor.may_be_in(&lines[text..]) && !redact::may_hold_kubernetes_secret(&lines[text..]) {
+        close(lines, start);
+        return record;
+    }
+    lines.truncate(start);
+    let record = clean(record, redactor);
+    lines.extend_from_slice(encode(&record).as_bytes());
+    record
+}
+
+fn clean(record: Record, redactor: &Redactor) -> Record {
+    let clean = serde_json::to_value(&record).and_then(|value| {
+        let mut clean = redactor.json(value);
+        redact::hide_kubernetes_secrets(&mut clean);
+        serde_json::from_value(clean)
+    });
+    clean.unwrap_or(Record { event: Event::Unknown, ..record })
+}
+
+/// Puts the checksum into the line that begins at `start`, and ends it.
+fn close(lines: &mut Vec<u8>, start: usize) {
+    let sum = checksum(&lines[start + HEAD.len()..]);
+    lines[start + SUM.start..start + SUM.end].copy_from_slice(sum.as_bytes());
+    lines.extend_from_slice(b"}\n");
+}
+
+fn checksum(text: &[u8]) -> String {
+    hex::encode(&Sha256::digest(text)[..8])
 }
 
 /// Reads a journal.
@@ -96,7 +145,7 @@ fn decode_line(line: &str) -> Result<Record, String> {
         return Err("it is cut".to_owned());
     }
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    if checksum(line.record.get()) != line.sum {
+    if checksum(line.record.get().as_bytes()) != line.sum {
         return Err("its checksum does not match".to_owned());
     }
     serde_json::from_str(line.record.get()).map_err(|error| error.to_string())
@@ -247,14 +296,14 @@ mod tests {
     fn a_newer_minor_is_read_and_another_major_refused() {
         let newer = "{\"seq\":2,\"at\":0,\"event\":{\"kind\":\"from_the_future\",\"x\":1}}";
         let first = journal().split_inclusive('\n').next().expect("a line").to_owned();
-        let text = format!("{first}{{\"sum\":\"{}\",\"record\":{newer}}}\n", checksum(newer));
+        let text = format!("{first}{{\"sum\":\"{}\",\"record\":{newer}}}\n", checksum(newer.as_bytes()));
         let records = decode(&text).expect("tolerated");
         assert_eq!(records[1].event, Event::Unknown);
 
         let first = encode(&Record { seq: 1, at: 0, event: started() });
         let record = first.replace("\"version\":\"1.0\"", "\"version\":\"2.0\"");
         let record = record.split_once("\"record\":").expect("a record").1.trim_end().strip_suffix('}').expect("end");
-        let text = format!("{{\"sum\":\"{}\",\"record\":{record}}}\n", checksum(record));
+        let text = format!("{{\"sum\":\"{}\",\"record\":{record}}}\n", checksum(record.as_bytes()));
         assert_eq!(decode(&text), Err(ReadError::Version { found: "2.0".into() }));
     }
 

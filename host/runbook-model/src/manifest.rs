@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::input_schema::Schema;
+
 /// Name of the custom section.
 pub const SECTION: &str = "runbook:manifest";
 
@@ -47,14 +49,18 @@ pub struct Action {
     pub cluster: Need,
     /// JSON Schema of `with`. Formats `controller-path` and `target-path` mark paths; `x-secret` marks values that may be
     /// secret.
-    #[serde(default = "empty_object_schema")]
-    pub inputs: Value,
+    #[serde(default = "empty_inputs")]
+    pub inputs: Schema,
     /// JSON Schema of the outputs.
     #[serde(default = "empty_object_schema")]
     pub outputs: Value,
     /// The powers that it asks for.
     #[serde(default, rename = "ask", skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<Ask>,
+}
+
+fn empty_inputs() -> Schema {
+    Schema::from(empty_object_schema())
 }
 
 fn empty_object_schema() -> Value {

@@ -3,7 +3,7 @@
 //! Every name in it is resolved (hosts of a label, predecessors of a step, actions of plugins); what is left open are the
 //! templates (`{{ ... }}`) in [`Step::with`] and its neighbours, which [`crate::expr`] renders when their time has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -87,6 +87,29 @@ impl Runbook {
             Some(needs) => (0..index).filter(|&i| needs.contains(&self.steps[i].id)).collect(),
         }
     }
+
+    /// [`Runbook::predecessors`] of all steps at once, in time and memory that grow with the length of the file alone.
+    pub fn waits(&self) -> Vec<Waits> {
+        let mut above = BTreeMap::new();
+        let mut waits = Vec::with_capacity(self.steps.len());
+        for (index, step) in self.steps.iter().enumerate() {
+            waits.push(match &step.needs {
+                None => Waits::AllAbove,
+                Some(needs) => Waits::For(needs.iter().filter_map(|id| above.get(id.as_str()).copied()).collect()),
+            });
+            above.insert(step.id.as_str(), index);
+        }
+        waits
+    }
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waits {
+    /// All steps above it.
+    AllAbove,
+    /// These steps, by their places.
+    For(Vec<usize>),
 }
 
 /// What the owner wants of a run.
@@ -363,13 +386,8 @@ impl Step {
 
     /// Names of all hosts that it may touch, each once.
     pub fn hosts(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for name in self.on.iter().flat_map(|r| r.on.candidates()) {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-        names
+        let mut seen = HashSet::new();
+        self.on.iter().flat_map(|r| r.on.candidates()).filter(|name| seen.insert(*name)).cloned().collect()
     }
 }
 

@@ -4,7 +4,8 @@
 //! A guest that writes a token of the plain form back gets the value put in by the host, so that editing one line of a file
 //! that holds a secret keeps the secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
@@ -12,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use serde_json::Value;
 
 use crate::bytes::Bytes;
-use crate::call::{Answer, CallError, Outcome, Output, PodOutput, Prior, Response};
+use crate::call::{Answer, CallError, Outcome, Output, Prior, Response};
 
 /// Characters: values shorter than this are not looked for, since they would be found everywhere.
 pub const SHORTEST: usize = 4;
@@ -45,11 +46,6 @@ pub fn put_back<'a>(bytes: &[u8], value_of: impl Fn(&str) -> Option<&'a str>) ->
     }
     out.extend_from_slice(rest);
     out
-}
-
-/// Names of the secrets whose tokens of the plain form stand in a text.
-pub fn names(text: &str) -> impl Iterator<Item = &str> {
-    text.split(OPEN).skip(1).filter_map(|rest| rest.split_once(CLOSE).map(|(name, _)| name))
 }
 
 /// What stands for the value of a Kubernetes Secret.
@@ -91,108 +87,194 @@ fn hide_data(secret: &mut serde_json::Map<String, Value>) {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
+}
+
+/// Whether there is something for [`hide_kubernetes_secrets`] in a value whose JSON text this is.
+pub(crate) fn may_hold_kubernetes_secret(json: &[u8]) -> bool {
+    find(json, b"\"kind\":\"Secret\"").is_some()
 }
 
 /// Replaces the values of secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
-    search: Option<(AhoCorasick, Vec<String>)>,
+    /// None: there is no secret that is looked for.
+    search: Option<Arc<Search>>,
+}
+
+#[derive(Debug)]
+struct Search {
+    forms: AhoCorasick,
+    /// The same forms as they stand in a JSON text, where some characters are escaped.
+    forms_in_json: AhoCorasick,
+    /// What stands for each form.
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug)]
+struct Token {
+    text: String,
+    /// The secret, where the form is the plain one, which [`put_back`] understands.
+    plain: Option<String>,
 }
 
 impl Redactor {
     /// Looks for these secrets, by name.
     pub fn new(secrets: &BTreeMap<String, String>) -> Self {
-        let mut needles: Vec<(Vec<u8>, String)> = Vec::new();
+        let mut all: Vec<(String, Token)> = Vec::new();
         for (name, value) in secrets.iter().filter(|(_, value)| value.chars().count() >= SHORTEST) {
-            needles.extend(forms(name, value));
+            all.extend(forms(name, value));
             // A secret of several lines is also found line by line: output is often cut or indented at line ends.
             if value.trim_end().contains('\n') {
                 let lines = value.lines().map(str::trim).filter(|line| line.len() >= 16);
-                needles.extend(lines.flat_map(|line| forms(name, line)));
+                all.extend(lines.flat_map(|line| forms(name, line)));
             }
         }
-        if needles.is_empty() {
+        if all.is_empty() {
             return Self { search: None };
         }
-        let search = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(needles.iter().map(|(needle, _)| needle))
-            .ok();
-        Self { search: search.map(|search| (search, needles.into_iter().map(|(_, token)| token).collect())) }
+        let (forms, tokens): (Vec<String>, Vec<Token>) = all.into_iter().unzip();
+        // "Leftmost" is also the kind that searches with vector instructions.
+        let search = |forms: &[String]| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms);
+        let forms_in_json: Vec<String> = forms.iter().map(|form| json_escape(form)).collect();
+        let (Ok(forms), Ok(forms_in_json)) = (search(&forms), search(&forms_in_json)) else {
+            return Self { search: None };
+        };
+        Self { search: Some(Arc::new(Search { forms, forms_in_json, tokens })) }
     }
 
     /// A text without secrets.
     pub fn text(&self, text: &str) -> String {
-        match &self.search {
-            Some((search, tokens)) if search.is_match(text) => search.replace_all(text, tokens),
-            _ => text.to_owned(),
-        }
+        let mut text = text.to_owned();
+        self.each(|search| search.text(&mut text, &mut BTreeSet::new()));
+        text
     }
 
     /// Bytes without secrets.
-    pub fn bytes(&self, bytes: Bytes) -> Bytes {
-        match &self.search {
-            Some((search, tokens)) if search.is_match(&bytes.0) => Bytes(search.replace_all_bytes(&bytes.0, tokens)),
-            _ => bytes,
-        }
+    pub fn bytes(&self, mut bytes: Bytes) -> Bytes {
+        self.each(|search| search.bytes(&mut bytes, &mut BTreeSet::new()));
+        bytes
     }
 
     /// A JSON value without secrets, keys included.
-    pub fn json(&self, value: Value) -> Value {
-        if self.search.is_none() {
-            return value;
-        }
-        match value {
-            Value::String(text) => Value::String(self.text(&text)),
-            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.json(item)).collect()),
-            Value::Object(map) => {
-                Value::Object(map.into_iter().map(|(key, value)| (self.text(&key), self.json(value))).collect())
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => value,
-        }
+    pub fn json(&self, mut value: Value) -> Value {
+        self.each(|search| search.json(&mut value, &mut BTreeSet::new()));
+        value
     }
 
-    /// A response without secrets.
-    pub fn response(&self, response: Response) -> Response {
-        if self.search.is_none() {
-            return response;
-        }
-        match response {
-            Ok(answer) => Ok(self.answer(answer)),
-            Err(error) => Err(self.error(error)),
-        }
+    /// A response without secrets, and the names of those that stood in it in their plain form.
+    pub fn response(&self, mut response: Response) -> (Response, BTreeSet<String>) {
+        let mut found = BTreeSet::new();
+        self.each(|search| match &mut response {
+            Ok(answer) => search.answer(answer, &mut found),
+            Err(error) => search.error(error, &mut found),
+        });
+        (response, found)
     }
 
     /// An error without secrets.
-    pub fn error(&self, error: CallError) -> CallError {
-        match error {
-            CallError::Denied(text) => CallError::Denied(self.text(&text)),
-            CallError::Unknown(text) => CallError::Unknown(self.text(&text)),
-            CallError::NotFound(text) => CallError::NotFound(self.text(&text)),
-            CallError::Unreachable(text) => CallError::Unreachable(self.text(&text)),
-            CallError::TimedOut(text) => CallError::TimedOut(self.text(&text)),
-            CallError::Conflict(text) => CallError::Conflict(self.text(&text)),
-            CallError::Invalid(text) => CallError::Invalid(self.text(&text)),
-            CallError::Failed(text) => CallError::Failed(self.text(&text)),
-        }
+    pub fn error(&self, mut error: CallError) -> CallError {
+        self.each(|search| search.error(&mut error, &mut BTreeSet::new()));
+        error
     }
 
     /// What was there before a change, without secrets.
-    pub fn prior(&self, prior: Prior) -> Prior {
-        match prior {
-            Prior::None | Prior::DoneWhen(_) => prior,
-            Prior::File(mut file) => {
-                file.content = file.content.map(|content| self.bytes(content));
-                Prior::File(file)
+    pub fn prior(&self, mut prior: Prior) -> Prior {
+        self.each(|search| search.prior(&mut prior, &mut BTreeSet::new()));
+        prior
+    }
+
+    /// Whether a secret may stand in a value whose JSON text this is. "No" is certain.
+    pub(crate) fn may_be_in(&self, json: &[u8]) -> bool {
+        self.search.as_ref().is_some_and(|search| search.forms_in_json.is_match(json))
+    }
+
+    fn each(&self, redact: impl FnOnce(&Search)) {
+        if let Some(search) = &self.search {
+            redact(search);
+        }
+    }
+}
+
+/// What was found, by name.
+type Found = BTreeSet<String>;
+
+impl Search {
+    /// The bytes with tokens in place of secrets; none: there is no secret in them.
+    fn replaced(&self, bytes: &[u8], found: &mut Found) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut copied = 0;
+        for secret in self.forms.find_iter(bytes) {
+            let token = &self.tokens[secret.pattern().as_usize()];
+            out.extend_from_slice(&bytes[copied..secret.start()]);
+            out.extend_from_slice(token.text.as_bytes());
+            copied = secret.end();
+            if let Some(name) = token.plain.as_ref().filter(|name| !found.contains(*name)) {
+                found.insert(name.clone());
             }
+        }
+        if copied == 0 {
+            return None;
+        }
+        out.extend_from_slice(&bytes[copied..]);
+        Some(out)
+    }
+
+    fn text(&self, text: &mut String, found: &mut Found) {
+        if let Some(clean) = self.replaced(text.as_bytes(), found) {
+            // A form is text itself, so it begins and ends between two characters.
+            *text = String::from_utf8_lossy(&clean).into_owned();
+        }
+    }
+
+    fn bytes(&self, bytes: &mut Bytes, found: &mut Found) {
+        if let Some(clean) = self.replaced(&bytes.0, found) {
+            bytes.0 = clean;
+        }
+    }
+
+    fn json(&self, value: &mut Value, found: &mut Found) {
+        match value {
+            Value::String(text) => self.text(text, found),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.json(item, found)),
+            Value::Object(map) => {
+                if map.keys().any(|key| self.forms.is_match(key)) {
+                    let entries = std::mem::take(map).into_iter().map(|(mut key, value)| {
+                        self.text(&mut key, found);
+                        (key, value)
+                    });
+                    *map = entries.collect();
+                }
+                map.values_mut().for_each(|value| self.json(value, found));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn error(&self, error: &mut CallError, found: &mut Found) {
+        match error {
+            CallError::Denied(text)
+            | CallError::Unknown(text)
+            | CallError::NotFound(text)
+            | CallError::Unreachable(text)
+            | CallError::TimedOut(text)
+            | CallError::Conflict(text)
+            | CallError::Invalid(text)
+            | CallError::Failed(text) => self.text(text, found),
+        }
+    }
+
+    fn prior(&self, prior: &mut Prior, found: &mut Found) {
+        match prior {
+            Prior::None | Prior::DoneWhen(_) => {}
+            Prior::File(file) => file.content.iter_mut().for_each(|content| self.bytes(content, found)),
             Prior::Object { live, would } => {
-                Prior::Object { live: live.map(|v| self.json(v)), would: would.map(|v| self.json(v)) }
+                live.iter_mut().chain(would).for_each(|object| self.json(object, found));
             }
         }
     }
 
-    fn answer(&self, answer: Answer) -> Answer {
+    fn answer(&self, answer: &mut Answer, found: &mut Found) {
         match answer {
             Answer::Unit
             | Answer::Facts(_)
@@ -201,42 +283,38 @@ impl Redactor {
             | Answer::Entries(_)
             | Answer::Source(_)
             | Answer::Verdict(_)
-            | Answer::Outcome(Outcome::Already | Outcome::Planned | Outcome::Deferred) => answer,
-            Answer::Outputs(outputs) => Answer::Outputs(outputs.into_iter().map(|o| self.output(o)).collect()),
-            Answer::Http(mut response) => {
-                response.body = self.bytes(response.body);
-                for (_, value) in &mut response.headers {
-                    *value = self.text(value);
-                }
-                Answer::Http(response)
+            | Answer::Outcome(Outcome::Already | Outcome::Planned | Outcome::Deferred) => {}
+            Answer::Outputs(outputs) => outputs.iter_mut().for_each(|output| self.output(output, found)),
+            Answer::Http(response) => {
+                self.bytes(&mut response.body, found);
+                response.headers.iter_mut().for_each(|(_, value)| self.text(value, found));
             }
-            Answer::Names(names) => Answer::Names(names.iter().map(|n| self.text(n)).collect()),
-            Answer::Bytes(bytes) => Answer::Bytes(self.bytes(bytes)),
-            Answer::Text(text) => Answer::Text(self.text(&text)),
-            Answer::Object(object) => Answer::Object(object.map(|o| self.json(o))),
-            Answer::Objects(objects) => Answer::Objects(objects.into_iter().map(|o| self.json(o)).collect()),
-            Answer::Pod(output) => Answer::Pod(self.pod(output)),
-            Answer::Outcome(Outcome::Done(output)) => Answer::Outcome(Outcome::Done(self.output(output))),
-            Answer::Outcome(Outcome::PodDone(output)) => Answer::Outcome(Outcome::PodDone(self.pod(output))),
-            Answer::Value(value) => Answer::Value(self.json(value)),
+            Answer::Names(names) => names.iter_mut().for_each(|name| self.text(name, found)),
+            Answer::Bytes(bytes) => self.bytes(bytes, found),
+            Answer::Text(text) => self.text(text, found),
+            Answer::Object(object) => object.iter_mut().for_each(|object| self.json(object, found)),
+            Answer::Objects(objects) => objects.iter_mut().for_each(|object| self.json(object, found)),
+            Answer::Outcome(Outcome::Done(output)) => self.output(output, found),
+            Answer::Pod(output) | Answer::Outcome(Outcome::PodDone(output)) => {
+                self.bytes(&mut output.stdout, found);
+                self.bytes(&mut output.stderr, found);
+            }
+            Answer::Value(value) => self.json(value, found),
         }
     }
 
-    fn output(&self, output: Output) -> Output {
-        Output { exit: output.exit, stdout: self.bytes(output.stdout), stderr: self.bytes(output.stderr) }
-    }
-
-    fn pod(&self, output: PodOutput) -> PodOutput {
-        PodOutput { exit_code: output.exit_code, stdout: self.bytes(output.stdout), stderr: self.bytes(output.stderr) }
+    fn output(&self, output: &mut Output, found: &mut Found) {
+        self.bytes(&mut output.stdout, found);
+        self.bytes(&mut output.stderr, found);
     }
 }
 
 /// The forms in which a value is looked for, with the token of each.
-fn forms(name: &str, value: &str) -> Vec<(Vec<u8>, String)> {
-    let mut forms = vec![(value.as_bytes().to_vec(), token(name))];
+fn forms(name: &str, value: &str) -> Vec<(String, Token)> {
+    let mut forms = vec![(value.to_owned(), Token { text: token(name), plain: Some(name.to_owned()) })];
     let mut derived = |form: String, kind: &str| {
         if form.len() >= SHORTEST && form != value {
-            forms.push((form.into_bytes(), token(&format!("{name}:{kind}"))));
+            forms.push((form, Token { text: token(&format!("{name}:{kind}")), plain: None }));
         }
     };
     derived(STANDARD.encode(value), "base64");
@@ -246,9 +324,14 @@ fn forms(name: &str, value: &str) -> Vec<(Vec<u8>, String)> {
     derived(hex::encode(value), "hex");
     derived(hex::encode_upper(value), "hex");
     derived(url_encode(value), "url");
-    let json = Value::String(value.to_owned()).to_string();
-    derived(json[1..json.len() - 1].to_owned(), "json");
+    derived(json_escape(value), "json");
     forms
+}
+
+/// A text as it stands between the quotes of a JSON string.
+fn json_escape(text: &str) -> String {
+    let json = Value::String(text.to_owned()).to_string();
+    json[1..json.len() - 1].to_owned()
 }
 
 fn url_encode(value: &str) -> String {

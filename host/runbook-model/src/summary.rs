@@ -3,12 +3,16 @@
 //! What is counted are steps, not their instances: the outcome of a step is the worst of its instances, and a step that never
 //! began is skipped, so that the counts always add up to the number of steps.
 
+use std::collections::HashMap;
+
 use crate::event::{Event, RunOutcome, StepOutcome, Summary, Verb};
 
 /// Reads events, in their order, and counts. Duplicated events count once; a cut stream gives the counts so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counter {
-    steps: Vec<(String, Option<StepOutcome>)>,
+    steps: Vec<Option<StepOutcome>>,
+    /// By the step's id.
+    places: HashMap<String, usize>,
 }
 
 impl Counter {
@@ -16,11 +20,12 @@ impl Counter {
     pub fn read(&mut self, event: &Event) {
         match event {
             Event::RunStarted { steps, .. } => {
-                self.steps = steps.iter().map(|s| (s.id.clone(), None)).collect();
+                self.places = steps.iter().enumerate().map(|(place, step)| (step.id.clone(), place)).collect();
+                self.steps = vec![None; steps.len()];
             }
             Event::StepFinished { instance, outcome, .. } => {
                 let index = self.index_of(&instance.step);
-                let slot = &mut self.steps[index].1;
+                let slot = &mut self.steps[index];
                 *slot = Some(slot.map_or(*outcome, |known| known.max(*outcome)));
             }
             _ => {}
@@ -31,25 +36,26 @@ impl Counter {
     fn index_of(&mut self, id: &str) -> usize {
         let mut name = id;
         loop {
-            if let Some(index) = self.steps.iter().position(|(known, _)| known == name) {
-                return index;
+            if let Some(index) = self.places.get(name) {
+                return *index;
             }
             let Some(cut) = name.rfind(['/', '[']) else { break };
             name = &name[..cut];
         }
-        self.steps.push((id.to_owned(), None));
+        self.places.insert(id.to_owned(), self.steps.len());
+        self.steps.push(None);
         self.steps.len() - 1
     }
 
     /// The outcome of a step so far: the worst of its instances.
     pub fn outcome(&self, step: &str) -> Option<StepOutcome> {
-        self.steps.iter().find(|(id, _)| id == step).and_then(|(_, outcome)| *outcome)
+        self.places.get(step).and_then(|place| self.steps[*place])
     }
 
     /// The counts so far.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { steps: self.steps.len(), ..Summary::default() };
-        for (_, outcome) in &self.steps {
+        for outcome in &self.steps {
             let count = match outcome {
                 None | Some(StepOutcome::Skipped) => &mut summary.skipped,
                 Some(StepOutcome::Unchanged) => &mut summary.unchanged,

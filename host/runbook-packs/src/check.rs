@@ -85,7 +85,7 @@ pub fn check(manifest: &Manifest) -> Vec<Mistake> {
 fn check_action(action: &Action, place: &str, found: &mut Found) {
     found.name(place, &action.name, '-');
     found.line(place, "summary", &action.summary);
-    for (what, schema) in [("inputs", &action.inputs), ("outputs", &action.outputs)] {
+    for (what, schema) in [("inputs", &*action.inputs), ("outputs", &action.outputs)] {
         if let Err(error) = Schema::compile(schema) {
             found.add(place, Wrong::Schema(what, error));
         }

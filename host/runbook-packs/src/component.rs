@@ -93,6 +93,21 @@ pub fn digest(bytes: &[u8]) -> String {
 ///
 /// When it is no component, or has no manifest that holds together.
 pub fn read(bytes: &[u8]) -> Result<Component, ReadError> {
+    let component = read_own(bytes, String::new())?;
+    let mistakes = check(&component.manifest);
+    if !mistakes.is_empty() {
+        return Err(ReadError::ManifestWrong(mistakes));
+    }
+    Ok(Component { sha256: digest(bytes), ..component })
+}
+
+/// [`read`] for a component that is part of the program: its digest was taken, and its manifest checked, when the program was
+/// built and tested. Both take some milliseconds, which each run would spend again.
+///
+/// # Errors
+///
+/// When it is no component, or has no manifest.
+pub fn read_own(bytes: &[u8], sha256: String) -> Result<Component, ReadError> {
     let sections = scan(bytes)?;
     let section = sections.manifest.ok_or(ReadError::NoManifest)?;
     if section.len() > MAX_MANIFEST {
@@ -100,14 +115,10 @@ pub fn read(bytes: &[u8]) -> Result<Component, ReadError> {
     }
     let text = std::str::from_utf8(section).map_err(|e| ReadError::ManifestShape(e.to_string()))?;
     let manifest: Manifest = serde_json::from_str(text).map_err(|e| ReadError::ManifestShape(e.to_string()))?;
-    let mistakes = check(&manifest);
-    if !mistakes.is_empty() {
-        return Err(ReadError::ManifestWrong(mistakes));
-    }
     Ok(Component {
         manifest,
         manifest_json: text.to_owned(),
-        sha256: digest(bytes),
+        sha256,
         imports: sections.imports,
         exports: sections.exports,
     })

@@ -9,5 +9,5 @@ mod pattern;
 mod schema;
 
 pub use check::{Mistake, PatternError, Wrong, check};
-pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read};
+pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read, read_own};
 pub use schema::{Schema, SchemaError};

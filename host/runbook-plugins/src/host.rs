@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
 use runbook_model::call::{Call, Level, Note, Request, Target};
 use runbook_model::manifest::Manifest;
-use runbook_packs::{ReadError, Schema};
+use runbook_packs::{Component, ReadError, Schema};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -23,7 +23,7 @@ use crate::bindings::PluginPre;
 use crate::call::{Question, Reply, Visit};
 use crate::engine::GuestThreads;
 use crate::limits::Limits;
-use crate::load::{self, Cache};
+use crate::load::{self, Cache, Code};
 use crate::output::Output;
 use crate::preflight::{self, NoRoad};
 use crate::state::State;
@@ -118,17 +118,13 @@ struct Inner {
 }
 
 struct Entry {
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     manifest_json: String,
     bytes: Cow<'static, [u8]>,
-    ready: OnceCell<Ready>,
-}
-
-/// A plugin that can be called.
-struct Ready {
-    pre: PluginPre<State>,
-    /// Schemas of the outputs, by action.
-    outputs: BTreeMap<String, Schema>,
+    /// What it takes to call it.
+    ready: OnceCell<PluginPre<State>>,
+    /// Schemas of the outputs, by action; compiled when the action gives its first ones.
+    outputs: BTreeMap<String, OnceLock<Result<Schema, String>>>,
 }
 
 impl Host {
@@ -155,10 +151,30 @@ impl Host {
     /// # Errors
     ///
     /// When it is no plugin, another one, or does not fit.
-    pub fn load(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Loaded, LoadError> {
+    pub fn load(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Arc<Loaded>, LoadError> {
         let bytes = bytes.into();
-        let name = name.to_owned();
-        let component = match runbook_packs::read(&bytes) {
+        let read = runbook_packs::read(&bytes);
+        self.take(name.to_owned(), bytes, read)
+    }
+
+    /// [`Host::load`] for a component that is part of the program. Its digest comes from the build, and its manifest is not
+    /// checked again: a test of the program does that.
+    ///
+    /// # Errors
+    ///
+    /// When it is no plugin, another one, or does not fit.
+    pub fn load_own(&self, name: &str, bytes: &'static [u8], sha256: &str) -> Result<Arc<Loaded>, LoadError> {
+        let read = runbook_packs::read_own(bytes, sha256.to_owned());
+        self.take(name.to_owned(), Cow::Borrowed(bytes), read)
+    }
+
+    fn take(
+        &self,
+        name: String,
+        bytes: Cow<'static, [u8]>,
+        read: Result<Component, ReadError>,
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let component = match read {
             Ok(component) => component,
             Err(error) => return Err(LoadError::Read { name, error }),
         };
@@ -168,14 +184,17 @@ impl Host {
         if let Err(message) = preflight::names(&component) {
             return Err(LoadError::Unfit { name, message });
         }
-        let loaded = Loaded { manifest: component.manifest, sha256: component.sha256, imports: component.imports };
+        let (manifest, imports) = (component.manifest, component.imports);
+        let loaded = Arc::new(Loaded { manifest, sha256: component.sha256, imports });
         let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
         match plugins.get(&name) {
             Some(entry) if entry.loaded.sha256 != loaded.sha256 => return Err(LoadError::Twice(name)),
             Some(_) => {}
             None => {
+                let actions = loaded.manifest.actions.iter();
                 let entry = Entry {
-                    loaded: loaded.clone(),
+                    outputs: actions.map(|action| (action.name.clone(), OnceLock::new())).collect(),
+                    loaded: Arc::clone(&loaded),
                     manifest_json: component.manifest_json,
                     bytes,
                     ready: OnceCell::new(),
@@ -208,26 +227,39 @@ impl Host {
         plugins.get(name).cloned().ok_or_else(|| unfit(format!("there is no plugin named `{name}`")))
     }
 
-    async fn ready<'a>(&self, entry: &'a Arc<Entry>) -> Result<&'a Ready, PluginError> {
+    async fn ready<'a>(&self, entry: &'a Arc<Entry>) -> Result<&'a PluginPre<State>, PluginError> {
         entry.ready.get_or_try_init(|| self.make_ready(entry)).await
     }
 
-    async fn make_ready(&self, entry: &Arc<Entry>) -> Result<Ready, PluginError> {
+    async fn make_ready(&self, entry: &Arc<Entry>) -> Result<PluginPre<State>, PluginError> {
         let (inner, compiled) = (Arc::clone(&self.0), Arc::clone(entry));
-        let pre = tokio::task::spawn_blocking(move || {
-            let component = load::load(&inner.engine, inner.cache.as_ref(), &compiled.loaded.sha256, &compiled.bytes)?;
-            preflight::types(&inner.linker, &component)
+        let (pre, new) = tokio::task::spawn_blocking(move || {
+            let code = load::load(&inner.engine, inner.cache.as_ref(), &compiled.loaded.sha256, &compiled.bytes)?;
+            let (component, new) = match code {
+                Code::Kept(component) => (component, None),
+                Code::New(component) => (component.clone(), Some(component)),
+            };
+            preflight::types(&inner.linker, &component).map(|pre| (pre, new))
         })
         .await
         .map_err(|error| unfit(format!("internal error while compiling it: {error}")))?
         .map_err(|error| unfit(format!("{error:#}")))?;
-
-        let mut outputs = BTreeMap::new();
-        for action in &entry.loaded.manifest.actions {
-            let schema = Schema::compile(&action.outputs).map_err(|error| unfit(error.to_string()))?;
-            outputs.insert(action.name.clone(), schema);
+        if let Some(component) = new {
+            self.describes_itself(entry, &pre).await?;
+            let (inner, entry) = (Arc::clone(&self.0), Arc::clone(entry));
+            let keep = move || {
+                if let Some(cache) = &inner.cache {
+                    load::keep(&inner.engine, cache, &entry.loaded.sha256, &component);
+                }
+            };
+            // What became of it is in the log.
+            let _ = tokio::task::spawn_blocking(keep).await;
         }
+        Ok(pre)
+    }
 
+    /// Compares what a plugin says of itself with its manifest. That cannot change while the component stays the same.
+    async fn describes_itself(&self, entry: &Entry, pre: &PluginPre<State>) -> Result<(), PluginError> {
         let deadline = Instant::now() + DESCRIBE;
         let (reply, _) = self.visit(pre.clone(), Arc::new(NoRoad), deadline, Question::Describe).await;
         let Reply::Json(described) = reply? else {
@@ -240,7 +272,7 @@ impl Host {
         if !same {
             return Err(unfit("what it says of itself (`describe`) is not what its manifest says".to_owned()));
         }
-        Ok(Ready { pre, outputs })
+        Ok(())
     }
 
     /// Makes one call on the threads for guests. When this future is dropped, the guest is too.
@@ -277,7 +309,7 @@ impl Host {
         let ready = timeout_at(deadline, self.ready(entry)).await.map_err(|_| PluginError::Limit {
             limit: "time: the step's time was over while the plugin was compiled".to_owned(),
         })??;
-        let (reply, output) = self.visit(ready.pre.clone(), Arc::clone(&call.road), call.deadline, question).await;
+        let (reply, output) = self.visit(ready.clone(), Arc::clone(&call.road), call.deadline, question).await;
         // The journal has the lines also where the call failed; a journal that does not take them fails elsewhere, louder.
         let _ = timeout(LOGGING, keep_output(call.road.as_ref(), &output)).await;
         reply
@@ -301,8 +333,7 @@ impl Plugins for Host {
         if !outputs.is_object() {
             return Err(bad("its outputs are not a JSON object".to_owned()));
         }
-        let schema = entry.ready.get().and_then(|ready| ready.outputs.get(&call.action));
-        let wrong = schema.map(|schema| schema.violations(&outputs)).unwrap_or_default();
+        let wrong = entry.wrong_outputs(&call.action, &outputs).map_err(unfit)?;
         if wrong.is_empty() {
             Ok(outputs)
         } else {
@@ -323,6 +354,20 @@ impl Plugins for Host {
             wrong.push(format!("and {more} more"));
         }
         Ok(wrong)
+    }
+}
+
+impl Entry {
+    /// What is wrong with the outputs of an action, in words.
+    fn wrong_outputs(&self, action: &str, outputs: &Value) -> Result<Vec<String>, String> {
+        let (Some(schema), Some(action)) = (self.outputs.get(action), self.loaded.manifest.action(action)) else {
+            return Ok(Vec::new());
+        };
+        let compile = || Schema::compile(&action.outputs).map_err(|error| error.to_string());
+        match schema.get_or_init(compile) {
+            Ok(schema) => Ok(schema.violations(outputs)),
+            Err(error) => Err(error.clone()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Compiles components, and keeps what was compiled.
+//! Compiles components, and keeps what was compiled of those that fit this program.
 //!
 //! A compiled component is machine code that we run with our own rights: loading one is a decision of trust. So the cache is a
 //! folder that nobody else may enter, and what is in it came from this program. It is never taken from a pack.
@@ -6,12 +6,16 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+/// What it means that a compiled component is in the cache. Changes with what is asked of a plugin before it is kept.
+const MEANING: u32 = 1;
 
 /// Bytes of a compiled component: twice to four times those of the component.
 const MAX_COMPILED: u64 = 1 << 30;
@@ -49,6 +53,7 @@ impl Cache {
     /// Where a component lies once it is compiled for this engine.
     fn path(&self, engine: &Engine, sha256: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
+        MEANING.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         self.dir.join(format!("{sha256}-{:016x}.cwasm", hasher.finish()))
     }
@@ -70,48 +75,69 @@ impl Cache {
     }
 }
 
+/// A compiled component.
+pub(crate) enum Code {
+    /// From the cache: it was found to fit when it was compiled.
+    Kept(Component),
+    /// Nobody has looked yet whether it fits.
+    New(Component),
+}
+
 /// The component, from the cache or compiled. Blocks: up to a tenth of a second for a plugin in Rust, ten seconds for an interpreter.
 ///
 /// # Errors
 ///
 /// When the component is not valid.
-pub(crate) fn load(engine: &Engine, cache: Option<&Cache>, sha256: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
-    let Some(cache) = cache else {
-        return Component::new(engine, bytes);
-    };
-    let path = cache.path(engine, sha256);
-    match stored(engine, &path) {
-        Ok(Some(component)) => return Ok(component),
-        Ok(None) => {}
-        Err(error) => tracing::warn!("compiling again: {} cannot be used: {error:#}", path.display()),
+pub(crate) fn load(engine: &Engine, cache: Option<&Cache>, sha256: &str, bytes: &[u8]) -> wasmtime::Result<Code> {
+    if let Some(cache) = cache {
+        let path = cache.path(engine, sha256);
+        match stored(engine, &path) {
+            Ok(Some(component)) => return Ok(Code::Kept(component)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("compiling again: {} cannot be used: {error:#}", path.display()),
+        }
     }
-    let component = Component::new(engine, bytes)?;
+    Component::new(engine, bytes).map(Code::New)
+}
+
+/// Keeps a component that was found to fit, for the processes to come.
+pub(crate) fn keep(engine: &Engine, cache: &Cache, sha256: &str, component: &Component) {
+    let path = cache.path(engine, sha256);
     // A full disk costs the time to compile, not the run.
     if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| cache.store(&path, &code)) {
         tracing::warn!("the compiled plugin could not be kept at {}: {error}", path.display());
     }
-    Ok(component)
 }
 
 /// What was compiled earlier, if there is any.
 fn stored(engine: &Engine, path: &Path) -> wasmtime::Result<Option<Component>> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let code = trusted(&mut file)?;
+    let size = trusted(&file)?;
+    // The file that was looked at, whatever its name stands for by now. Mapped, not read: of some MiB of code, a run executes a
+    // small part.
+    let mapped = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if mapped.exists() {
+        #[expect(unsafe_code, reason = "loading compiled code is the purpose of the cache")]
+        // SAFETY: the bytes must come from this engine's `serialize`, and must not change while they are mapped. It is a regular
+        // file that belongs to us and that nobody else can write, in a folder that nobody else can enter. Only `Cache::store`
+        // writes there, under a name that is complete once it exists, and never into a file that has its name already.
+        // wasmtime itself checks that its version and settings are the same.
+        return Ok(Some(unsafe { Component::deserialize_file(engine, &mapped)? }));
+    }
+    let mut code = Vec::with_capacity(size);
+    file.take(MAX_COMPILED).read_to_end(&mut code)?;
     #[expect(unsafe_code, reason = "loading compiled code is the purpose of the cache")]
-    // SAFETY: the bytes must come from this engine's `serialize`. They were read from a regular file that belongs to us and
-    // that nobody else can write, in a folder that nobody else can enter; only `Cache::store` writes there, under a name that
-    // is complete once it exists. wasmtime itself checks that its version and settings are the same.
-    let component = unsafe { Component::deserialize(engine, code)? };
-    Ok(Some(component))
+    // SAFETY: as above.
+    Ok(Some(unsafe { Component::deserialize(engine, code)? }))
 }
 
-/// The content of a file that only we can have written.
-fn trusted(file: &mut File) -> io::Result<Vec<u8>> {
+/// Looks whether only we can have written a file; gives its size.
+fn trusted(file: &File) -> io::Result<usize> {
     let found = file.metadata()?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(io::Error::other("others may have written it"));
@@ -119,10 +145,7 @@ fn trusted(file: &mut File) -> io::Result<Vec<u8>> {
     if found.len() > MAX_COMPILED {
         return Err(io::Error::other("it is too large"));
     }
-    let mut code = Vec::new();
-    // Read, not mapped: what was checked is what is loaded, whatever becomes of the file.
-    file.take(MAX_COMPILED).read_to_end(&mut code)?;
-    Ok(code)
+    usize::try_from(found.len()).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -138,6 +161,17 @@ mod tests {
         (engine, bytes, sha256)
     }
 
+    /// Whether it had to be compiled; keeps it then.
+    fn compiles(engine: &Engine, cache: &Cache, sha256: &str, bytes: &[u8]) -> bool {
+        match load(engine, Some(cache), sha256, bytes).expect("loads") {
+            Code::Kept(_) => false,
+            Code::New(component) => {
+                keep(engine, cache, sha256, &component);
+                true
+            }
+        }
+    }
+
     fn files(dir: &Path) -> Vec<PathBuf> {
         fs::read_dir(dir).expect("lists").map(|entry| entry.expect("is there").path()).collect()
     }
@@ -147,14 +181,14 @@ mod tests {
         let (engine, bytes, sha256) = component();
         let dir = tempfile::tempdir().expect("makes a folder");
         let cache = Cache::open(dir.path().join("a/b")).expect("opens");
-        load(&engine, Some(&cache), &sha256, &bytes).expect("compiles");
+        assert!(compiles(&engine, &cache, &sha256, &bytes));
         let kept = files(&cache.dir);
         assert_eq!(kept.len(), 1, "one file, no temporary one: {kept:?}");
         assert_eq!(fs::metadata(&kept[0]).expect("is there").mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&cache.dir).expect("is there").mode() & 0o777, 0o700);
         // No component at all: it can only come from the cache.
-        load(&engine, Some(&cache), &sha256, b"nothing").expect("loads");
-        load(&engine, None, &sha256, b"nothing").expect_err("does not compile");
+        assert!(!compiles(&engine, &cache, &sha256, b"nothing"));
+        assert!(load(&engine, None, &sha256, b"nothing").is_err(), "it does not compile");
     }
 
     #[test]
@@ -163,12 +197,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("makes a folder");
         let cache = Cache::open(dir.path().join("c")).expect("opens");
         let path = cache.path(&engine, &sha256);
-        load(&engine, Some(&cache), &sha256, &bytes).expect("compiles");
+        assert!(compiles(&engine, &cache, &sha256, &bytes));
         let good = fs::read(&path).expect("reads");
 
         for damage in [b"garbage".to_vec(), Vec::new(), good[..good.len() / 2].to_vec()] {
             fs::write(&path, damage).expect("writes");
-            load(&engine, Some(&cache), &sha256, &bytes).expect("compiles again");
+            assert!(compiles(&engine, &cache, &sha256, &bytes));
             assert!(stored(&engine, &path).expect("is good again").is_some());
         }
 

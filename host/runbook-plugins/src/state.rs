@@ -1,6 +1,11 @@
 //! What the host knows of one call into a plugin: the data of its store.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::Instant;
 
 use runbook_engine::plugin::Road;
@@ -98,20 +103,33 @@ impl State {
 
     /// Sends a call down the road and waits for its answer.
     ///
-    /// It runs as a task of the caller's runtime. So it is not starved by guests, and it comes to its end, and into the journal,
-    /// even when the guest is gone by then.
+    /// A call that has to wait does so as a task of the caller's runtime. So it is not starved by guests, and it comes to its end,
+    /// and into the journal, even when the guest is gone by then. What can be answered at once is: two changes of thread would
+    /// cost more than the answer.
     pub(crate) async fn ask(&mut self, target: Target, call: Call) -> wasmtime::Result<Response> {
         let request = Request { target, call };
         self.meter.call(&request)?;
         if Instant::now() >= self.deadline {
             return Ok(Err(CallError::TimedOut("the step's time is over".to_owned())));
         }
-        self.waiting.set(Some(words(&request)));
+        let what = words(&request);
         let road = Arc::clone(&self.road);
-        let answer = self.home.spawn(async move { road.call(request).await }).await;
+        let mut call: BoxFuture<Response> = Box::pin(async move { road.call(request).await });
+        let broke_off = |why: &dyn std::fmt::Display| {
+            Ok(Err(CallError::Failed(format!("internal error: the call broke off ({why})"))))
+        };
+        match poll_fn(|context| Poll::Ready(poll_at_home(&self.home, call.as_mut(), context))).await {
+            Ok(Poll::Ready(answer)) => return Ok(answer),
+            Ok(Poll::Pending) => {}
+            Err(_) => return broke_off(&"it panicked"),
+        }
+        self.waiting.set(Some(what));
+        let answer = self.home.spawn(call).await;
         self.waiting.set(None);
-        Ok(answer
-            .unwrap_or_else(|error| Err(CallError::Failed(format!("internal error: the call broke off ({error})")))))
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => broke_off(&error),
+        }
     }
 
     /// [`State::ask`] for calls whose errors the guest sees.
@@ -131,6 +149,19 @@ impl State {
             other => other.into(),
         })
     }
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Polls a future as a task of that runtime would, whose connections and clocks it uses; gives what it panicked with.
+fn poll_at_home<T>(
+    home: &Handle,
+    future: Pin<&mut (dyn Future<Output = T> + Send)>,
+    context: &mut Context<'_>,
+) -> thread::Result<Poll<T>> {
+    let _here = home.enter();
+    // A future that panicked is dropped.
+    catch_unwind(AssertUnwindSafe(|| future.poll(context)))
 }
 
 /// A call in words: "files on n1".

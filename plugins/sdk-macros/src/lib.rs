@@ -3,6 +3,12 @@
 
 mod check;
 mod expand;
+
+/// What `manifest.rs` finds beside it in the host: there a schema can be compiled, too.
+mod input_schema {
+    pub(crate) use serde_json::Value as Schema;
+}
+
 /// The manifest's shape, from the one place where it is written down: the host reads it back with the same types.
 #[path = "../../../host/runbook-model/src/manifest.rs"]
 #[expect(unreachable_pub, reason = "the host's file; this crate needs a part of it")]

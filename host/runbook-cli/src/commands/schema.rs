@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use runbook_model::exit_code;
+use runbook_model::manifest::Manifest;
 
 use crate::args;
 use crate::catalog::Catalog;
@@ -11,11 +12,11 @@ use crate::session;
 
 /// Prints the JSON Schema of the language.
 pub(crate) fn run(args: &args::Schema) -> Result<u8, CliError> {
-    let catalog = match &args.file {
-        Some(file) => session::load(file)?.catalog,
-        None => Catalog::standard()?,
-    };
-    let schema = runbook_model::schema_json::schema(catalog.manifests());
+    let standard = Catalog::standard()?;
+    let brought = args.file.as_deref().map(session::load).transpose()?.map(|loaded| loaded.catalog);
+    let own = |manifest: &&Manifest| standard.loaded(&manifest.name).is_none();
+    let brought = brought.iter().flat_map(Catalog::manifests).filter(own);
+    let schema = runbook_model::schema_json::schema(standard.manifests().chain(brought));
     let text = serde_json::to_string_pretty(&schema).map_err(CliError::internal)?;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
     Ok(exit_code::SUCCESS)

@@ -1,8 +1,10 @@
 //! Runs against a world in memory: what is done, in which order, and how the run ends.
 
 mod fakes;
+mod journal;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use fakes::{Catalog, Functions, Person, World};
@@ -43,11 +45,15 @@ struct Bench {
     included: BTreeMap<String, String>,
     approve: bool,
     cancel: CancellationToken,
+    /// Where the journal is kept, if it is.
+    file: Mutex<Option<(PathBuf, std::fs::File)>>,
 }
 
 struct Ran {
     ended: Ended,
     records: Vec<Record>,
+    /// How often it was waited for the disk.
+    syncs: u64,
 }
 
 impl Default for Bench {
@@ -58,6 +64,7 @@ impl Default for Bench {
             included: BTreeMap::new(),
             approve: true,
             cancel: CancellationToken::new(),
+            file: Mutex::default(),
         }
     }
 }
@@ -81,9 +88,11 @@ impl Bench {
         let runbook = runbook.unwrap_or_else(|| panic!("{}", diagnostic::render_all(&diagnostics, false)));
         let seen = Arc::new(Seen::default());
         let hosts = runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() }).collect();
+        let file = self.file.lock().expect("sound").take();
+        let journal = Journal::new(file, Redactor::default(), vec![Arc::clone(&seen) as _]);
         let shared = Shared {
             backend: Arc::clone(&self.world) as _,
-            journal: Journal::new(None, Redactor::default(), vec![Arc::clone(&seen) as _]),
+            journal: journal.clone(),
             redactor: Redactor::default(),
             secrets: Arc::new(Secrets::default()),
             artifacts: "/tmp".into(),
@@ -116,7 +125,7 @@ impl Bench {
             assert_eq!(self.world.state().done, Vec::<String>::new(), "a plan changes nothing");
         }
         assert_eq!(self.world.state().violations, 0, "nothing is changed where nothing may be changed");
-        Ran { ended, records }
+        Ran { ended, records, syncs: journal.syncs() }
     }
 
     async fn exec(&self, steps: &str) -> Ran {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, name_help};
 use crate::expr::syntax::is_template;
-use crate::parse::load::{Loader, Outer, join_path};
+use crate::parse::load::{Document, Loader, Outer, join_path};
 use crate::parse::names::{Known, Names};
 use crate::plan::{Cluster, Host, Kubeconfig, Step, Transport};
 use crate::schema::read::{Reading, Spanned};
@@ -67,7 +67,7 @@ fn read_shared<'l>(
     let path = join_path(&r.source.name, &inventory.value);
     match loader.files.read(&path) {
         Ok(text) => {
-            let (root, reading) = loader.tree(&path, &text, false);
+            let (root, reading) = loader.tree(Document::parse(&path, text), false);
             let (hosts, clusters) = v1::read_inventory(&reading, &root?);
             Some((reading, hosts, clusters))
         }

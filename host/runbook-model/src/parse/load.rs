@@ -67,17 +67,83 @@ pub fn load(
     files: &dyn Files,
     catalog: &dyn Catalog,
 ) -> (Option<Runbook>, Vec<Diagnostic>) {
-    let loader = Loader {
-        files,
-        catalog,
-        out: RefCell::default(),
-        order: RefCell::default(),
-        torn: RefCell::default(),
-        components: RefCell::default(),
-    };
-    let runbook = loader.file(file_name, text, None, &mut Vec::new());
-    let diagnostics = loader.finish();
-    (runbook.filter(|_| !has_errors(&diagnostics)), diagnostics)
+    Document::parse(file_name, text.to_owned()).load(files, catalog)
+}
+
+/// A file that was read and not yet checked. Loads a runbook in two steps, for a caller that first has to see which plugins it
+/// mentions; [`load`] does both.
+#[derive(Debug)]
+pub struct Document {
+    source: Arc<Source>,
+    root: Node,
+    /// What cannot be read of it.
+    errors: Vec<Diagnostic>,
+}
+
+/// What a runbook and those that it includes name of plugins. What is wrong with the names is left for [`load`] to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// The plugins whose actions are used, whether they exist or not.
+    pub plugins: BTreeSet<String>,
+    /// The components of `[plugins]`.
+    pub components: BTreeSet<Component>,
+}
+
+impl Document {
+    /// Reads a text. Its mistakes are told by [`Document::load`].
+    pub fn parse(file_name: &str, text: String) -> Self {
+        let source = Arc::new(Source::new(file_name, text));
+        let (root, errors) = node::parse(&source);
+        Self { source, root, errors }
+    }
+
+    /// The plugins that it mentions, to be made known to the catalog of [`Document::load`].
+    pub fn mentions(&self, files: &dyn Files) -> Mentions {
+        let mut found = Mentions::default();
+        self.gather(files, 0, &mut found);
+        found
+    }
+
+    fn gather(&self, files: &dyn Files, depth: usize, found: &mut Mentions) {
+        for entry in self.root.entry("plugins").and_then(|e| e.value.as_table()).unwrap_or_default() {
+            if let Some(path) = entry.value.as_str() {
+                let path = join_path(&self.source.name, path);
+                found.components.insert(Component { name: entry.key.clone(), path });
+            }
+        }
+        let Some(node::Data::List(steps)) = self.root.entry("step").map(|e| &e.value.data) else { return };
+        for step in steps {
+            if let Some(uses) = step.entry("uses").and_then(|e| e.value.as_str()) {
+                let plugin = uses.split_once('/').map_or(uses, |(plugin, _)| plugin);
+                if !found.plugins.contains(plugin) {
+                    found.plugins.insert(plugin.to_owned());
+                }
+            }
+            if let Some(file) = step.entry("include").and_then(|e| e.value.as_str())
+                && depth < MAX_DEPTH
+            {
+                let path = join_path(&self.source.name, file);
+                if let Ok(text) = files.read(&path) {
+                    Self::parse(&path, text).gather(files, depth + 1, found);
+                }
+            }
+        }
+    }
+
+    /// Checks it: the runbook if nothing is wrong with it, and all that is to be said of it, warnings too.
+    pub fn load(self, files: &dyn Files, catalog: &dyn Catalog) -> (Option<Runbook>, Vec<Diagnostic>) {
+        let loader = Loader {
+            files,
+            catalog,
+            out: RefCell::default(),
+            order: RefCell::default(),
+            torn: RefCell::default(),
+            components: RefCell::default(),
+        };
+        let runbook = loader.file(self, None, &mut Vec::new());
+        let diagnostics = loader.finish();
+        (runbook.filter(|_| !has_errors(&diagnostics)), diagnostics)
+    }
 }
 
 /// A component that a runbook names in `[plugins]`.
@@ -87,35 +153,6 @@ pub struct Component {
     pub name: String,
     /// Path of the component, as [`join_path`] gives it.
     pub path: String,
-}
-
-/// The components that a runbook and those that it includes name, to be read before [`load`] asks its catalog for them. What is
-/// wrong with the files is left for [`load`] to say.
-pub fn components(file_name: &str, text: &str, files: &dyn Files) -> BTreeSet<Component> {
-    let mut found = BTreeSet::new();
-    gather_components(file_name, text, files, 0, &mut found);
-    found
-}
-
-fn gather_components(file_name: &str, text: &str, files: &dyn Files, depth: usize, found: &mut BTreeSet<Component>) {
-    let source = Arc::new(Source { name: file_name.to_owned(), text: text.to_owned() });
-    let (root, _) = node::parse(&source);
-    for entry in root.entry("plugins").and_then(|e| e.value.as_table()).unwrap_or_default() {
-        if let Some(path) = entry.value.as_str() {
-            found.insert(Component { name: entry.key.clone(), path: join_path(file_name, path) });
-        }
-    }
-    let steps = root.entry("step").map(|e| &e.value.data);
-    if let Some(node::Data::List(steps)) = steps
-        && depth < MAX_DEPTH
-    {
-        for file in steps.iter().filter_map(|s| s.entry("include")?.value.as_str()) {
-            let path = join_path(file_name, file);
-            if let Ok(text) = files.read(&path) {
-                gather_components(&path, &text, files, depth + 1, found);
-            }
-        }
-    }
 }
 
 /// A path that stands in a file, as seen from where that file is seen: relative ones begin at the file's folder.
@@ -154,13 +191,12 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// Reads a file into its tree. None: it is of another version of the language.
-    pub(super) fn tree(&self, file_name: &str, text: &str, schema_required: bool) -> (Option<Node>, Reading<'_>) {
-        let source = Arc::new(Source { name: file_name.to_owned(), text: text.to_owned() });
-        self.order.borrow_mut().push(file_name.to_owned());
-        let (root, errors) = node::parse(&source);
+    /// Takes the tree of a file. None: it is of another version of the language.
+    pub(super) fn tree(&self, document: Document, schema_required: bool) -> (Option<Node>, Reading<'_>) {
+        let Document { source, root, errors } = document;
+        self.order.borrow_mut().push(source.name.clone());
         if errors.iter().any(|e| e.code == "syntax") {
-            self.torn.borrow_mut().insert(file_name.to_owned());
+            self.torn.borrow_mut().insert(source.name.clone());
         }
         self.out.borrow_mut().extend(errors);
         let reading = Reading { source, out: &self.out };
@@ -171,14 +207,13 @@ impl<'a> Loader<'a> {
     /// Loads one runbook. `above`: the files that include it.
     pub(super) fn file(
         &self,
-        file_name: &str,
-        text: &str,
+        document: Document,
         outer: Option<&Outer<'_>>,
         above: &mut Vec<String>,
     ) -> Option<Runbook> {
-        let (root, reading) = self.tree(file_name, text, true);
+        let (root, reading) = self.tree(document, true);
         let file = v1::read_file(&reading, &root?);
-        above.push(file_name.to_owned());
+        above.push(reading.source.name.clone());
         let runbook = self.assemble(&reading, file, outer, above);
         above.pop();
         runbook
@@ -205,7 +240,8 @@ impl<'a> Loader<'a> {
                 r.report(&input.span, diagnostic);
             }
         }
-        let known = Known { inputs: &inputs, vars: &file.vars };
+        let secrets = RefCell::default();
+        let known = Known { inputs: &inputs, vars: &file.vars, secrets: &secrets };
         for (index, entry) in file.vars.iter().enumerate() {
             let names = Names::of_values(&known, index);
             names.check_value(r, &entry.value, true);
@@ -284,7 +320,7 @@ impl<'a> Loader<'a> {
             return None;
         }
         match self.files.read(&path) {
-            Ok(text) => self.file(&path, &text, Some(outer), above),
+            Ok(text) => self.file(Document::parse(&path, text), Some(outer), above),
             Err(reason) => {
                 r.report(
                     &file.span,

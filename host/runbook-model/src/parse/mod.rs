@@ -4,10 +4,11 @@ mod inventory;
 mod load;
 mod names;
 mod on;
+mod set;
 mod steps;
 mod with;
 
-pub use load::{Catalog, Component, Files, components, join_path, load};
+pub use load::{Catalog, Component, Document, Files, Mentions, join_path, load};
 
 #[cfg(test)]
 mod tests;

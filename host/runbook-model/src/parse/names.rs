@@ -1,6 +1,7 @@
 //! The names in expressions, checked before anything runs.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use crate::diagnostic::{Diagnostic, Source, did_you_mean, name_help};
 use crate::expr::syntax::{Analysis, Piece, Reference, Segment, SyntaxError, Use, analyse, bare, is_template, split};
 use crate::expr::{SECRET_HELP, filter_names, function_names, is_reserved, test_names};
+use crate::parse::set::StepSet;
 use crate::plan::{Host, InputDef, InputType};
 use crate::schema::node::{Data, Entry, Node};
 use crate::schema::read::Reading;
@@ -16,6 +18,9 @@ use crate::schema::read::Reading;
 pub(super) struct Known<'k> {
     pub(super) inputs: &'k [InputDef],
     pub(super) vars: &'k [Entry],
+    /// Whether a secret lies behind a name in `vars`, for the names that were asked for. Vars are made of vars: without this, a
+    /// chain of them would be walked once for each way through it.
+    pub(super) secrets: &'k RefCell<BTreeMap<String, bool>>,
 }
 
 /// A step as the expressions of others see it.
@@ -33,9 +38,11 @@ pub(super) struct StepInfo<'k> {
 /// The steps, as one of them sees them.
 pub(super) struct StepNames<'k> {
     pub(super) all: &'k [StepInfo<'k>],
+    /// Their places in `all`, by id; the first where an id stands twice.
+    pub(super) places: &'k BTreeMap<&'k str, usize>,
     pub(super) current: usize,
     /// The steps that have ended when this one begins.
-    pub(super) before: &'k BTreeSet<usize>,
+    pub(super) before: &'k StepSet,
 }
 
 /// The names that an expression may use at its place.
@@ -251,7 +258,7 @@ impl<'k> Names<'k> {
         let Some(id) = reference.key(0) else {
             return Some(undefined("`steps` needs the id of a step: `steps.ID.outputs.NAME`".to_owned()));
         };
-        let Some(index) = steps.all.iter().position(|s| s.id == id) else {
+        let Some(&index) = steps.places.get(id) else {
             let diagnostic = Diagnostic::error("undefined-step", format!("there is no step `{id}`"));
             return Some(diagnostic.maybe_help(name_help(id, "steps", steps.all.iter().map(|s| s.id.as_str()))));
         };
@@ -260,7 +267,7 @@ impl<'k> Names<'k> {
             let message = format!("step `{current}` uses `{id}`, which does not run before it");
             return Some(Diagnostic::error("needs-order", message).help(format!("move `{id}` above `{current}`")));
         }
-        if !steps.before.contains(&index) {
+        if !steps.before.contains(index) {
             let message = format!("step `{current}` uses `{id}`, but does not wait for it");
             return Some(Diagnostic::error("needs-order", message).help(format!("add \"{id}\" to `needs`")));
         }
@@ -365,7 +372,11 @@ fn is_secret(known: &Known<'_>, reference: &Reference) -> bool {
         ("inputs", None) => known.inputs.iter().any(|i| i.kind == InputType::Secret),
         ("vars", Some(name)) => {
             let Some(index) = known.vars.iter().position(|v| v.key == name) else { return false };
-            let above = Known { inputs: known.inputs, vars: &known.vars[..index] };
+            let asked = reference.display();
+            if let Some(answer) = known.secrets.borrow().get(&asked) {
+                return *answer;
+            }
+            let above = Known { vars: &known.vars[..index], ..*known };
             let mut node = &known.vars[index].value;
             for segment in &reference.path[1..] {
                 match (segment, &node.data) {
@@ -376,10 +387,12 @@ fn is_secret(known: &Known<'_>, reference: &Reference) -> bool {
                     _ => break,
                 }
             }
-            json_holds_secret(&above, &node.to_json())
+            let answer = json_holds_secret(&above, &node.to_json());
+            known.secrets.borrow_mut().insert(asked, answer);
+            answer
         }
         ("vars", None) => (0..known.vars.len()).any(|i| {
-            let above = Known { inputs: known.inputs, vars: &known.vars[..i] };
+            let above = Known { vars: &known.vars[..i], ..*known };
             json_holds_secret(&above, &known.vars[i].value.to_json())
         }),
         _ => false,

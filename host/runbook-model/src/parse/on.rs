@@ -1,5 +1,6 @@
 //! `on`: which machines a step is for.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, did_you_mean, list, name_help};
@@ -192,6 +193,7 @@ impl Resolver<'_> {
                         );
                     }
                 }
+                let without: HashSet<String> = without.into_iter().collect();
                 all.into_iter().filter(|h| !without.contains(h)).collect()
             }
             _ => {
@@ -199,12 +201,8 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let mut unique: Vec<String> = Vec::with_capacity(hosts.len());
-        for host in hosts {
-            if !unique.contains(&host) {
-                unique.push(host);
-            }
-        }
+        let mut seen = HashSet::new();
+        let unique: Vec<String> = hosts.into_iter().filter(|host| seen.insert(host.clone())).collect();
         if unique.is_empty() {
             let diagnostic = Diagnostic::error("empty", "this names no host")
                 .help("there is no implicit \"all hosts\": name them, or a label");

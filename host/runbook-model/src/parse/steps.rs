@@ -1,6 +1,6 @@
 //! Steps: their actions, their order, their names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -10,6 +10,7 @@ use crate::parse::inventory::creators;
 use crate::parse::load::{Loader, Outer, join_path};
 use crate::parse::names::{Known, Names, StepInfo, StepNames};
 use crate::parse::on::{self, OnExpression};
+use crate::parse::set::StepSet;
 use crate::parse::with;
 use crate::plan::{Cluster, Confirm, Host, On, RoleOn, Step, Uses};
 use crate::schema::node::{Data, Node};
@@ -54,29 +55,32 @@ impl World<'_> {
             actions.push(action);
             expressions.push(found);
         }
-        let order = self.order(raw, &steps);
+        let places: BTreeMap<&str, usize> = steps.iter().enumerate().rev().map(|(i, s)| (s.id.as_str(), i)).collect();
+        let order = self.order(raw, &steps, &places);
         let infos: Vec<StepInfo<'_>> = steps.iter().zip(raw).zip(&actions).map(|((s, r), a)| info(s, r, *a)).collect();
         let labels: BTreeSet<&str> = self.hosts.iter().flat_map(|h| h.labels.iter().map(String::as_str)).collect();
         let creators = creators(self.hosts, self.clusters);
-        for (index, (step, plan)) in raw.iter().zip(&steps).enumerate() {
+        for (at, (step, plan)) in raw.iter().zip(&steps).enumerate() {
             let names = |host, item| Names {
                 known: self.known,
                 vars: self.known.vars.len(),
-                steps: Some(StepNames { all: &infos, current: index, before: &order[index] }),
+                steps: Some(StepNames { all: &infos, places: &places, current: at, before: &order[at] }),
                 host,
                 item,
                 labels: Some(&labels),
             };
-            let candidates =
-                |role: &RoleOn| self.hosts.iter().filter(|h| role.on.candidates().contains(&h.name)).collect();
+            let candidates = |role: &RoleOn| {
+                let names: HashSet<&String> = role.on.candidates().iter().collect();
+                self.hosts.iter().filter(|h| names.contains(&h.name)).collect()
+            };
             let of_step = names(None, false);
             let of_key = names(None, true);
             let of_instance = names(plan.host_role().map(candidates), step.for_each.is_some());
-            self.check_expressions(step, &expressions[index], &of_step, &of_key, &of_instance);
-            if let (Some(UsesText::Action(uses)), Some(action)) = (&step.uses, actions[index]) {
+            self.check_expressions(step, &expressions[at], &of_step, &of_key, &of_instance);
+            if let (Some(UsesText::Action(uses)), Some(action)) = (&step.uses, actions[at]) {
                 self.check_action(step, plan, &uses.value, action, &of_instance);
             }
-            self.check_created(step, plan, &steps, &order[index], &creators);
+            self.check_created(step, plan, &places, &order[at], &creators);
         }
         steps
     }
@@ -85,7 +89,7 @@ impl World<'_> {
         let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
         for id in raw.iter().map(|s| &s.id).filter(|id| !id.value.is_empty()) {
             if let Some(first) = seen.insert(&id.value, id) {
-                let (line, _) = self.r.source.position(first.span.start);
+                let line = self.r.source.line(first.span.start);
                 let message = format!("the step `{}` is there already, in line {line}", id.value);
                 self.r.report(&id.span, Diagnostic::error("duplicate", message).help("give each step its own id"));
             }
@@ -160,7 +164,7 @@ impl World<'_> {
             why: step.why.clone(),
             manual: step.manual.clone(),
             allow: step.allow.clone(),
-            line: u32::try_from(self.r.source.position(step.span.start).0).unwrap_or(u32::MAX),
+            line: u32::try_from(self.r.source.line(step.span.start)).unwrap_or(u32::MAX),
         }
     }
 
@@ -184,21 +188,20 @@ impl World<'_> {
     }
 
     /// Checks `needs`; for each step, all that have ended when it begins.
-    fn order(&self, raw: &[RawStep], steps: &[Step]) -> Vec<BTreeSet<usize>> {
-        let index: BTreeMap<&str, usize> = steps.iter().enumerate().rev().map(|(i, s)| (s.id.as_str(), i)).collect();
-        let mut before: Vec<BTreeSet<usize>> = Vec::with_capacity(steps.len());
+    fn order(&self, raw: &[RawStep], steps: &[Step], places: &BTreeMap<&str, usize>) -> Vec<StepSet> {
+        let mut before: Vec<StepSet> = Vec::with_capacity(steps.len());
         for (i, step) in raw.iter().enumerate() {
-            let mut mine = BTreeSet::new();
+            let mut mine = StepSet::default();
             match &step.needs {
-                None => mine.extend(0..i),
+                None => mine = StepSet::first(i),
                 Some(needs) => {
                     for need in needs {
-                        match index.get(need.value.as_str()) {
+                        match places.get(need.value.as_str()) {
                             Some(&j) if j < i => {
                                 mine.insert(j);
-                                mine.extend(before[j].iter().copied());
+                                mine.insert_all(&before[j]);
                             }
-                            Some(&j) => self.report_forward(raw, &index, i, j, need),
+                            Some(&j) => self.report_forward(raw, places, i, j, need),
                             None => {
                                 let diagnostic = Diagnostic::error(
                                     "undefined-step",
@@ -333,8 +336,8 @@ impl World<'_> {
         &self,
         step: &RawStep,
         plan: &Step,
-        steps: &[Step],
-        before: &BTreeSet<usize>,
+        places: &BTreeMap<&str, usize>,
+        before: &StepSet,
         creators: &BTreeMap<(bool, &str), &str>,
     ) {
         let hosts = plan.hosts();
@@ -344,8 +347,8 @@ impl World<'_> {
             .chain(plan.cluster.iter().map(|c| (true, c.as_str(), "cluster")));
         for (is_cluster, name, key) in used {
             let Some(creator) = creators.get(&(is_cluster, name)) else { continue };
-            let Some(index) = steps.iter().position(|s| s.id == *creator) else { continue };
-            if !before.contains(&index) {
+            let Some(&index) = places.get(creator) else { continue };
+            if !before.contains(index) {
                 let span = step.key_span(key).unwrap_or(&step.span);
                 let what = if is_cluster { "cluster" } else { "host" };
                 let message = format!(

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::diagnostic::{has_errors, render_all};
 use crate::fixture::{Texts, catalog};
-use crate::plan::{Allow, Kubeconfig, On, OnFailure, OnUnreachable, Retry, Runbook, Transport, UndoMode, Uses};
+use crate::plan::{Allow, Kubeconfig, On, OnFailure, OnUnreachable, Retry, Runbook, Transport, UndoMode, Uses, Waits};
 
 const HEAD: &str = r#"
 schema = 1
@@ -107,6 +107,11 @@ fn a_step_without_needs_waits_for_all_above() {
     let runbook = good(&[step("a", ""), step("b", "needs = []"), step("c", "needs = [\"a\"]"), step("d", "")].concat());
     let predecessors: Vec<Vec<usize>> = (0..4).map(|i| runbook.predecessors(i)).collect();
     assert_eq!(predecessors, [vec![], vec![], vec![0], vec![0, 1, 2]]);
+    let same = |(index, waits): (usize, Waits)| match waits {
+        Waits::AllAbove => (0..index).collect(),
+        Waits::For(steps) => steps,
+    };
+    assert_eq!(runbook.waits().into_iter().enumerate().map(same).collect::<Vec<_>>(), predecessors);
 }
 
 #[test]
@@ -197,9 +202,40 @@ fn components_are_found_before_the_catalog_is_there() {
         "d/sub/b.toml".to_owned(),
         "[plugins]\nb = \"b.wasm\"\nc = \"/abs/c.wasm\"\n".to_owned(),
     )]));
-    let text = "[plugins]\na = \"./a.wasm\"\n[[step]]\ninclude = \"sub/b.toml\"\n[[step]]\ninclude = \"gone.toml\"\n";
-    let paths: Vec<String> = components("d/x.toml", text, &files).into_iter().map(|c| c.path).collect();
+    let text = "[plugins]\na = \"./a.wasm\"\n[[step]]\ninclude = \"sub/b.toml\"\n[[step]]\ninclude = \"gone.toml\"\n\
+                [[step]]\nuses = \"a/do\"\n[[step]]\nuses = \"a/other\"\n[[step]]\nuses = \"core\"\n";
+    let mentions = Document::parse("d/x.toml", text.to_owned()).mentions(&files);
+    let paths: Vec<&str> = mentions.components.iter().map(|c| c.path.as_str()).collect();
     assert_eq!(paths, ["d/a.wasm", "d/sub/b.wasm", "/abs/c.wasm"]);
+    assert_eq!(mentions.plugins.into_iter().collect::<Vec<_>>(), ["a", "core"]);
+}
+
+#[test]
+fn vars_that_are_made_of_vars_are_looked_at_once() {
+    // Each of these would double the ways to the secret at the bottom.
+    let chain: String =
+        (1..40).map(|n| format!("v{n} = \"{{{{ vars.v{0} }}}}{{{{ vars.v{0} }}}}\"\n", n - 1)).collect();
+    let head = HEAD.replace("[vars]\n", &format!("[vars]\nv0 = \"{{{{ inputs.pw }}}}\"\n{chain}"));
+    let text = head
+        + "[[step]]\nid = \"a\"\nuses = \"core/file\"\non = \"n1\"\n\
+           with = { path = \"{{ vars.v39 }}\", content = \"{{ vars.v39 }}\" }\n";
+    let (_, diagnostics) = load("x.toml", &text, &Texts::default(), &catalog());
+    assert_eq!(diagnostics.iter().map(|d| d.code).collect::<Vec<_>>(), ["secret-misplaced"], "{diagnostics:#?}");
+}
+
+#[test]
+fn each_schema_is_compiled_once() {
+    let step = |id: usize| {
+        format!("[[step]]\nid = \"s{id}\"\nuses = \"core/command\"\non = \"n1\"\nwith = {{ argv = [\"true\"] }}\n")
+    };
+    let (text, catalog) = (HEAD.to_owned() + &(0..30).map(step).collect::<String>(), catalog());
+    for _ in 0..2 {
+        let (runbook, diagnostics) = load("x.toml", &text, &Texts::default(), &catalog);
+        assert!(runbook.is_some(), "{}", render_all(&diagnostics, false));
+    }
+    let actions = || catalog.manifests().iter().flat_map(|m| &m.actions);
+    let compiled: Vec<&str> = actions().filter(|a| a.inputs.is_compiled()).map(|a| a.name.as_str()).collect();
+    assert_eq!(compiled, ["command"], "the schema of what is used, and no other one");
 }
 
 #[test]

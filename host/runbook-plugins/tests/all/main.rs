@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod answers;
+mod calls;
 mod crashes;
 mod everything;
 mod limits;
+mod probe;
 mod road;
 mod sandbox;
 mod support;

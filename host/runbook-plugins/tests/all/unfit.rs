@@ -113,6 +113,17 @@ async fn preparing_compares_what_a_plugin_says_with_its_manifest() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let host = Host::new(Options { cache_dir: Some(dir.path().join("kept")), limits: limits() }).unwrap();
+        host.load("odd", exporting("")).unwrap();
+        host.prepare("odd").await.unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path().join("kept")).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
 async fn preparing_fills_the_cache_and_takes_from_it() {
     host(limits()).prepare("probe").await.unwrap();
     let sha256 = runbook_packs::digest(probe());

@@ -38,6 +38,10 @@ pub fn run(how: &str) -> Result<String, CallError> {
             write(vec![b'x'; 1 << 20])?;
         },
         "huge call" => write(vec![b'x'; 40 << 20])?,
+        "thousand looks" => {
+            let controller = trees::controller();
+            (0..1000).for_each(|_| drop(controller.stat("/c")));
+        }
         "sleep" => std::thread::sleep(Duration::from_secs(3600)),
         "pause" => run::pause(u32::MAX)?,
         "swallow" => while run::pause(10).is_err() {},
