@@ -1,6 +1,6 @@
 //! Logging in: keys of the agent and keys in files, with passphrases asked for only when the server would take the key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl fmt::Display for AuthError {
         }
         match &self.problem {
             Some(problem) => write!(f, "; {problem}"),
-            None if self.accepts.is_empty() || self.accepts.iter().any(|m| m == "publickey") => {
+            None if self.takes_keys() => {
                 write!(f, "; put a public key there (ssh-copy-id), or name the right `user` and `identity_file`")
             }
             None => f.write_str("; enable publickey there (PubkeyAuthentication): passwords are not used"),
@@ -116,6 +116,19 @@ struct Candidate {
     from: Source,
 }
 
+impl Candidate {
+    /// Whether it can sign without anybody being asked for a passphrase.
+    fn is_at_hand(&self) -> bool {
+        !matches!(self.from, Source::File(_, KeyFile::Encrypted(_)))
+    }
+
+    /// Whether it is this key, and not a certificate for it: that is another way in.
+    fn is_bare(&self, key: &PublicKey) -> bool {
+        let certified = matches!(&self.from, Source::Agent(identity) if is_certificate(identity));
+        !certified && self.public.key_data() == key.key_data()
+    }
+}
+
 enum Source {
     Agent(Box<AgentIdentity>),
     File(PathBuf, KeyFile),
@@ -127,77 +140,168 @@ enum KeyFile {
     Encrypted(Arc<str>),
 }
 
+/// What a server is told first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// A key, where one is at hand: with most servers this is the way in, and it saves a round trip.
+    Key,
+    /// Nothing. The server then says what it accepts, or lets us in: that is all that e.g. Tailscale's server wants.
+    Nothing,
+}
+
+/// Nobody was let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: AuthError,
+    /// The server ended the connection over the keys, before it was asked whether it wants any.
+    pub(crate) hung_up_unasked: bool,
+}
+
 /// Logs in.
 pub(crate) async fn authenticate(
     handle: &mut Handle<Client>,
     login: &Login,
     prompts: &dyn Prompts,
     keyring: &Keyring,
-) -> Result<(), AuthError> {
-    let mut report = AuthError {
+    first: First,
+) -> Result<(), Refused> {
+    let report = AuthError {
         user: login.user.clone(),
         tried: Vec::new(),
         unusable: Vec::new(),
         accepts: Vec::new(),
         problem: None,
     };
-    // Tells what the server accepts, is not counted as an attempt, and is all that e.g. Tailscale's server wants.
-    match timeout(ANSWER, handle.authenticate_none(&login.user)).await {
-        Ok(Ok(result)) => {
-            if report.take(&result) {
-                return Ok(());
-            }
-        }
-        Ok(Err(e)) => return Err(report.because(format!("the connection was lost: {e}"))),
-        Err(_) => return Err(report.because(silent())),
+    let mut attempts = Attempts { handle, login, prompts, keyring, report, agent: None, rsa: None, asked: false };
+    match attempts.all(first).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(attempts.refused(None)),
+        Err(problem) => Err(attempts.refused(Some(problem))),
     }
-    if !report.accepts.iter().any(|m| m == "publickey") {
-        return Err(report);
+}
+
+/// The attempts to log in on one connection. Its functions say whether we are in; an error ends them all.
+struct Attempts<'a> {
+    handle: &'a mut Handle<Client>,
+    login: &'a Login,
+    prompts: &'a dyn Prompts,
+    keyring: &'a Keyring,
+    report: AuthError,
+    agent: Option<Agent>,
+    /// The best hash for signatures of RSA keys, once it was asked for.
+    rsa: Option<Option<HashAlg>>,
+    /// Whether the server was asked what it accepts.
+    asked: bool,
+}
+
+impl Attempts<'_> {
+    fn refused(self, problem: Option<String>) -> Refused {
+        let hung_up_unasked = !self.asked && self.handle.is_closed();
+        Refused { error: AuthError { problem, ..self.report }, hung_up_unasked }
     }
 
-    let mut agent = connect_agent(login, &mut report).await;
-    let candidates = candidates(login, agent.as_mut().map(|(_, identities)| std::mem::take(identities)), &mut report);
-    let mut agent = agent.map(|(client, _)| client);
-    let mut rsa = None;
-    for candidate in candidates.into_iter().take(MAX_ATTEMPTS) {
+    async fn all(&mut self, first: First) -> Result<bool, String> {
+        // A key in a file that was named is tried before the agent is even spoken to.
+        let own = if first == First::Key { own_key(self.login) } else { None };
+        let own_public = own.as_ref().map(|own| own.public.clone());
+        let mut candidates: VecDeque<Candidate> = match own {
+            Some(own) => VecDeque::from([own]),
+            None if first == First::Key => self.candidates().await.into(),
+            None => VecDeque::new(),
+        };
+        if !candidates.front().is_some_and(Candidate::is_at_hand) {
+            if self.ask().await? {
+                return Ok(true);
+            }
+            if self.report.accepts.is_empty() || !self.report.takes_keys() {
+                return Ok(false);
+            }
+        }
+        let mut gathered = first == First::Key && own_public.is_none();
+        let mut count = 0;
+        while count < MAX_ATTEMPTS {
+            if candidates.is_empty() && !gathered {
+                gathered = true;
+                let rest = self.candidates().await.into_iter();
+                candidates.extend(rest.filter(|c| own_public.as_ref().is_none_or(|own| !c.is_bare(own))));
+            }
+            let Some(candidate) = candidates.pop_front() else { break };
+            count += 1;
+            if self.try_one(candidate).await? {
+                return Ok(true);
+            }
+            if self.handle.is_closed() {
+                return Err(
+                    "the server ended the connection after these keys (MaxAuthTries): name the right one as `identity_file`"
+                        .to_owned(),
+                );
+            }
+            if !self.report.takes_keys() {
+                break;
+            }
+        }
+        if self.asked { Ok(false) } else { self.ask().await }
+    }
+
+    /// Asks what the server accepts, which is not counted as an attempt where it comes first.
+    async fn ask(&mut self) -> Result<bool, String> {
+        self.asked = true;
+        match timeout(ANSWER, self.handle.authenticate_none(&self.login.user)).await {
+            Ok(Ok(result)) => Ok(self.report.take(&result)),
+            Ok(Err(e)) => Err(format!("the connection was lost: {e}")),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    async fn candidates(&mut self) -> Vec<Candidate> {
+        let agent = connect_agent(self.login, &mut self.report).await;
+        let (agent, identities) = agent.unzip();
+        self.agent = agent;
+        candidates(self.login, identities, &mut self.report)
+    }
+
+    async fn try_one(&mut self, candidate: Candidate) -> Result<bool, String> {
         let hash = if candidate.public.algorithm().is_rsa() {
-            match rsa_hash(handle, &mut rsa).await {
+            match rsa_hash(self.handle, &mut self.rsa).await {
                 Some(hash) => Some(hash),
                 None => {
-                    report.unusable.push(format!("{} (the server takes RSA keys with SHA-1 only)", candidate.words));
-                    continue;
+                    let reason = format!("{} (the server takes RSA keys with SHA-1 only)", candidate.words);
+                    self.report.unusable.push(reason);
+                    return Ok(false);
                 }
             }
         } else {
             None
         };
+        let user = &self.login.user;
         let result = match candidate.from {
-            Source::Agent(identity) => with_agent(handle, &login.user, &identity, hash, agent.as_mut()).await,
+            Source::Agent(identity) => with_agent(self.handle, user, &identity, hash, self.agent.as_mut()).await,
             Source::File(path, file) => {
-                let unlock = Unlock { path: &path, prompts, keyring };
-                with_file(handle, &login.user, candidate.public, file, hash, &unlock).await
+                let unlock = Unlock { path: &path, prompts: self.prompts, keyring: self.keyring };
+                with_file(self.handle, user, candidate.public, file, hash, &unlock).await
             }
         };
         match result {
             Ok(result) => {
-                if report.take(&result) {
-                    return Ok(());
+                if self.report.take(&result) {
+                    return Ok(true);
                 }
-                report.tried.push(candidate.words);
+                self.report.tried.push(candidate.words);
                 if matches!(result, AuthResult::Failure { partial_success: true, .. }) {
+                    // Nothing else would help.
+                    self.asked = true;
                     let problem = "the key was accepted, but the server wants a second factor, which is not supported";
-                    return Err(report.because(problem.to_owned()));
+                    return Err(problem.to_owned());
                 }
+                Ok(false)
             }
-            Err(Attempt::Unusable(reason)) => report.unusable.push(format!("{} ({reason})", candidate.words)),
-            Err(Attempt::Silent) => return Err(report.because(silent())),
-        }
-        if handle.is_closed() {
-            let problem = "the server ended the connection after these keys (MaxAuthTries): name the right one as `identity_file`";
-            return Err(report.because(problem.to_owned()));
+            Err(Attempt::Unusable(reason)) => {
+                self.report.unusable.push(format!("{} ({reason})", candidate.words));
+                Ok(false)
+            }
+            Err(Attempt::Silent) => Err(silent()),
         }
     }
-    Err(report)
 }
 
 fn silent() -> String {
@@ -214,9 +318,9 @@ impl AuthError {
         false
     }
 
-    fn because(mut self, problem: String) -> Self {
-        self.problem = Some(problem);
-        self
+    /// Whether a key may be the way in, as far as the server said.
+    fn takes_keys(&self) -> bool {
+        self.accepts.is_empty() || self.accepts.iter().any(|m| m == "publickey")
     }
 }
 
@@ -306,9 +410,24 @@ fn candidates(login: &Login, identities: Option<Vec<AgentIdentity>>, report: &mu
     unique
 }
 
+fn is_certificate(identity: &AgentIdentity) -> bool {
+    matches!(identity, AgentIdentity::Certificate { .. })
+}
+
+/// The first of the named files, where it holds a key that needs no passphrase.
+fn own_key(login: &Login) -> Option<Candidate> {
+    let path = login.files.first()?;
+    match read_key(path) {
+        Ok((public, Some(file @ KeyFile::Plain(_)))) => {
+            Some(Candidate { public, words: path.display().to_string(), from: Source::File(path.clone(), file) })
+        }
+        _ => None,
+    }
+}
+
 fn agent_candidate(identity: AgentIdentity) -> Candidate {
     let public = identity.public_key().into_owned();
-    let kind = if matches!(identity, AgentIdentity::Certificate { .. }) { "certificate" } else { "key" };
+    let kind = if is_certificate(&identity) { "certificate" } else { "key" };
     let comment: String = identity.comment().chars().filter(|c| !c.is_control()).take(80).collect();
     let words = format!("agent {kind} {} ({comment})", public.fingerprint(HashAlg::Sha256));
     Candidate { public, words, from: Source::Agent(Box::new(identity)) }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::{AuthError, Keyring, NoPrompts, Prompts, authenticate};
+use crate::auth::{AuthError, First, Keyring, NoPrompts, Prompts, Refused, authenticate};
 use crate::client::{Client, Link, RusshTransport, Told};
 use crate::config::{Local, SshConfig};
 use crate::host_key::{Expected, HostKeyError, read_known_hosts};
@@ -283,7 +283,8 @@ impl Dial<'_> {
     }
 
     async fn dial(&self, endpoint: &Endpoint, address: &str, route: &Route, depth: usize) -> Result<Link, Reason> {
-        let known = read_known_hosts(&route.known_hosts).map_err(|(path, error)| Reason::File { path, error })?;
+        let known = read_known_hosts(&route.known_hosts, &route.names);
+        let known = known.map_err(|(path, error)| Reason::File { path, error })?;
         let expected = Arc::new(Expected {
             known,
             names: route.names.clone(),
@@ -299,8 +300,17 @@ impl Dial<'_> {
             Some(jump) => Some(self.link(jump, depth + 1).await.map_err(|e| Reason::Jump(Box::new(e)))?),
             None => None,
         };
-        let (mut handle, told) = self.greet(route, via.as_deref(), &expected).await?;
-        authenticate(&mut handle, &route.login, &*self.options.prompts, &self.options.keyring).await?;
+        let (prompts, keyring) = (&*self.options.prompts, &*self.options.keyring);
+        let mut first = First::Key;
+        let (handle, told) = loop {
+            let (mut handle, told) = self.greet(route, via.as_deref(), &expected).await?;
+            match authenticate(&mut handle, &route.login, prompts, keyring, first).await {
+                Ok(()) => break (handle, told),
+                // It may be a server that wants no key at all, and goes away when it is shown one.
+                Err(Refused { hung_up_unasked: true, .. }) if first == First::Key => first = First::Nothing,
+                Err(refused) => return Err(refused.error.into()),
+            }
+        };
         let label = format!("{} ({})", endpoint.name, route.place());
         Ok(Link { handle, told, label, address: address.to_owned(), via })
     }

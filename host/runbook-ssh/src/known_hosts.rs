@@ -71,12 +71,7 @@ impl Line {
 
     /// Whether it speaks of the host that is called `name` ("nas", "10.0.0.1", "[10.0.0.1]:2222").
     pub fn is_for(&self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        match &self.hosts {
-            Hosts::Hashed { salt, hash } => Hmac::<sha1::Sha1>::new_from_slice(salt)
-                .is_ok_and(|mac| mac.chain_update(name.as_bytes()).verify_slice(hash).is_ok()),
-            Hosts::Patterns(patterns) => match_list(patterns, &name),
-        }
+        self.hosts.has(&name.to_ascii_lowercase())
     }
 }
 
@@ -84,6 +79,17 @@ impl Line {
 enum Hosts {
     Patterns(Vec<String>),
     Hashed { salt: Vec<u8>, hash: Vec<u8> },
+}
+
+impl Hosts {
+    /// Whether `name`, in lower case, is one of them.
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Hashed { salt, hash } => Hmac::<sha1::Sha1>::new_from_slice(salt)
+                .is_ok_and(|mac| mac.chain_update(name.as_bytes()).verify_slice(hash).is_ok()),
+            Self::Patterns(patterns) => match_list(patterns, name),
+        }
+    }
 }
 
 /// Under which names a host is looked up.
@@ -130,10 +136,29 @@ impl KnownHosts {
             if content.is_empty() || content.starts_with('#') {
                 continue;
             }
-            match parse_line(file, index + 1, content) {
-                Ok(line) => self.lines.push(line),
-                Err(reason) => self.notes.push(format!("{}:{}: ignored: {reason}", file.display(), index + 1)),
+            self.add_line(file, index + 1, content);
+        }
+    }
+
+    fn add_line(&mut self, file: &Path, number: usize, content: &str) {
+        match parse_line(file, number, content) {
+            Ok(line) => self.lines.push(line),
+            Err(reason) => self.notes.push(format!("{}:{number}: ignored: {reason}", file.display())),
+        }
+    }
+
+    /// Adds the lines of a file that speak of a host with these names, or that nobody can say of whom they speak. The others cost
+    /// little: files that were gathered over years are long, and are read for each host.
+    pub(crate) fn add_for(&mut self, names: &Names, file: &Path, text: &str) {
+        let mut wanted: Vec<String> = names.all().map(str::to_ascii_lowercase).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        for (index, raw) in text.lines().enumerate() {
+            let content = raw.trim();
+            if content.is_empty() || content.starts_with('#') || !may_speak_of(&wanted, content) {
+                continue;
             }
+            self.add_line(file, index + 1, content);
         }
     }
 
@@ -197,6 +222,19 @@ impl KnownHosts {
 
     fn matching<'a>(&'a self, names: &Names, marker: Marker) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |l| l.marker == marker && names.all().any(|n| l.is_for(n)))
+    }
+}
+
+/// Whether a line speaks of one of the names, which are in lower case, or cannot be read. Its key is not looked at.
+fn may_speak_of(names: &[String], content: &str) -> bool {
+    let mut fields = content.split_ascii_whitespace();
+    let hosts = match fields.next() {
+        Some(marker) if marker.starts_with('@') => fields.next(),
+        hosts => hosts,
+    };
+    match hosts.map(parse_hosts) {
+        Some(Ok(hosts)) => names.iter().any(|name| hosts.has(name)),
+        _ => true,
     }
 }
 

@@ -1,9 +1,12 @@
 //! Content that is streamed from where it lies, without ever being held as a whole.
 
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
 use runbook_engine::backend::CallContext;
-use runbook_model::call::{CallError, SourceRef};
+use runbook_model::call::{CallError, SourceRef, Target};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -13,6 +16,8 @@ use crate::shell::Feed;
 
 /// Pieces in flight between the machine that gives and the one that takes.
 const IN_FLIGHT: usize = 8;
+/// Bytes of a piece of a file of the controller.
+const PIECE: usize = 64 << 10;
 
 const READ: &str = r#"[ -f "$1" ] || { echo "no file is there any more" >&2; exit 1; }
 exec cat <"$1"
@@ -22,40 +27,99 @@ exec cat <"$1"
 pub(crate) fn feed(machine: Arc<Machine>, source: SourceRef, ctx: CallContext) -> Feed {
     let (send, feed) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(async move {
-        let what = format!("reading {}", source.path);
-        let (sink, pieces) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
-        let item = Item::script(what.clone(), READ, vec![source.path.clone().into_bytes()]);
-        let reading = machine.run_out(machine.privileged(), item, sink, source.size, &ctx);
-        let (to, progress, copying, total) =
-            (send.clone(), ctx.progress.clone(), format!("copying {}", source.path), source.size);
-        // It owns the pieces, so that reading stops when nobody takes them.
-        let passing = async move {
-            let mut pieces = pieces;
-            let (mut hash, mut size) = (Sha256::new(), 0);
-            while let Some(piece) = pieces.recv().await {
-                hash.update(&piece);
-                size += piece.len() as u64;
-                progress.progress(&copying, size, Some(total), "bytes");
-                if to.send(Ok(piece)).await.is_err() {
-                    break;
-                }
-            }
-            (hex::encode(hash.finalize()), size)
+        let end = if source.target == Target::Controller {
+            let to = send.clone();
+            let reading = tokio::task::spawn_blocking(move || here(&source, &to, &ctx));
+            reading.await.unwrap_or_else(|_| Err(CallError::Failed("the program is ending".to_owned())))
+        } else {
+            there(&machine, &source, &send, &ctx).await
         };
-        let (frame, (sha256, size)) = tokio::join!(reading, passing);
-        let end = frame.and_then(|frame| machine.script_output(&what, frame)).and_then(|_| {
-            if (size, sha256.as_str()) == (source.size, source.sha256.as_str()) {
-                return Ok(());
-            }
-            Err(CallError::Conflict(format!(
-                "{} on {} is not what it was when it was opened: {size} bytes, sha256 {sha256}; it was {} bytes, sha256 {}",
-                source.path, machine.name, source.size, source.sha256
-            )))
-        });
         if let Err(error) = end {
             // Whoever took the pieces may be gone, with an error of its own.
             let _gone = send.send(Err(error)).await;
         }
     });
     feed
+}
+
+type To = mpsc::Sender<Result<Vec<u8>, CallError>>;
+
+/// From the controller: by the program itself. Ends early where nobody takes the pieces any more.
+fn here(source: &SourceRef, to: &To, ctx: &CallContext) -> Result<(), CallError> {
+    let mut passed = Passed::new(source, ctx);
+    let failed = |e: io::Error| CallError::Failed(format!("reading {} on the controller: {e}", source.path));
+    // What has become a named pipe is not waited for.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&source.path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("no file is there any more")));
+    }
+    loop {
+        let mut piece = vec![0; PIECE];
+        let read = match file.read(&mut piece) {
+            Ok(0) => return passed.check("the controller"),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        piece.truncate(read);
+        passed.add(&piece);
+        if to.blocking_send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// From a machine.
+async fn there(machine: &Arc<Machine>, source: &SourceRef, to: &To, ctx: &CallContext) -> Result<(), CallError> {
+    let what = format!("reading {}", source.path);
+    let (sink, pieces) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
+    let item = Item::script(what.clone(), READ, vec![source.path.clone().into_bytes()]);
+    let reading = machine.run_out(machine.privileged(), item, sink, source.size, ctx);
+    // It owns the pieces, so that reading stops when nobody takes them.
+    let passing = async move {
+        let (mut pieces, mut passed) = (pieces, Passed::new(source, ctx));
+        while let Some(piece) = pieces.recv().await {
+            passed.add(&piece);
+            if to.send(Ok(piece)).await.is_err() {
+                break;
+            }
+        }
+        passed
+    };
+    let (frame, passed) = tokio::join!(reading, passing);
+    machine.script_output(&what, frame?)?;
+    passed.check(&machine.name)
+}
+
+/// What was passed on so far.
+struct Passed<'a> {
+    source: &'a SourceRef,
+    ctx: &'a CallContext,
+    what: String,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<'a> Passed<'a> {
+    fn new(source: &'a SourceRef, ctx: &'a CallContext) -> Self {
+        Self { source, ctx, what: format!("copying {}", source.path), hash: Sha256::new(), size: 0 }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        self.hash.update(piece);
+        self.size += piece.len() as u64;
+        self.ctx.progress.progress(&self.what, self.size, Some(self.source.size), "bytes");
+    }
+
+    /// An error where it is not what it was when it was pinned.
+    fn check(self, name: &str) -> Result<(), CallError> {
+        let (source, size, sha256) = (self.source, self.size, hex::encode(self.hash.finalize()));
+        if (size, sha256.as_str()) == (source.size, source.sha256.as_str()) {
+            return Ok(());
+        }
+        Err(CallError::Conflict(format!(
+            "{} on {name} is not what it was when it was opened: {size} bytes, sha256 {sha256}; it was {} bytes, sha256 {}",
+            source.path, source.size, source.sha256
+        )))
+    }
 }

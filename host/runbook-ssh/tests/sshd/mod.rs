@@ -172,6 +172,11 @@ impl Server {
         format!("[{}]:{}", self.address, self.port)
     }
 
+    /// The listening process.
+    pub fn pid(&self) -> String {
+        self.child.as_ref().map(|child| child.id().to_string()).unwrap_or_default()
+    }
+
     /// The log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
