@@ -17,7 +17,10 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use runbook_model::call::{Act, Answer, CallError, FilesLook, KubeLook, Look, Prior, Response, SshLook, Target};
+use runbook_model::call::{
+    Act, Answer, CallError, Content, FileWant, FilesAct, FilesLook, KubeLook, Look, Prior, Response, SshLook, Target,
+    TextPart,
+};
 use runbook_model::event::{Instance, StepOutcome};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,8 +35,9 @@ pub(crate) const MOST: usize = 32;
 /// What was seen longer ago is looked at again.
 const OLD: Duration = Duration::from_secs(30);
 
-/// Bytes of answers that are kept for one instance, about.
+/// Bytes that are kept for one instance, and for all of them, about.
 const KEPT: usize = 256 << 10;
+const KEPT_IN_ALL: usize = 64 << 20;
 
 /// What is known ahead, in one run.
 pub struct Foresight {
@@ -44,6 +48,8 @@ pub struct Foresight {
     /// Instances that may still change something before they end.
     acting: AtomicUsize,
     slots: Mutex<HashMap<Instance, Arc<Slot>>>,
+    /// Bytes that all slots hold.
+    kept: Arc<AtomicUsize>,
 }
 
 impl Default for Foresight {
@@ -53,6 +59,7 @@ impl Default for Foresight {
             window: AtomicUsize::new(FIRST),
             acting: AtomicUsize::new(0),
             slots: Mutex::default(),
+            kept: Arc::default(),
         }
     }
 }
@@ -92,17 +99,18 @@ impl Foresight {
         }
     }
 
-    /// A place for what an instance will see. None where there is one.
+    /// A place for what an instance will see. None where there is one, or too much is kept already.
     pub(crate) fn slot(&self, instance: &Instance) -> Option<(Arc<Slot>, DropGuard)> {
         let mut slots = lock(&self.slots);
-        if slots.contains_key(instance) {
+        if slots.contains_key(instance) || self.kept.load(Ordering::Relaxed) > KEPT_IN_ALL {
             return None;
         }
         let slot = Arc::new(Slot {
             asked_at: self.now(),
             since: Time::now(),
             seen: Mutex::default(),
-            full: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+            kept_in_all: Arc::clone(&self.kept),
             done: CancellationToken::new(),
         });
         slots.insert(instance.clone(), Arc::clone(&slot));
@@ -137,8 +145,9 @@ pub(crate) struct Slot {
     asked_at: u64,
     since: Time,
     seen: Mutex<VecDeque<(Question, Reply)>>,
-    /// Bytes that are kept.
-    full: AtomicUsize,
+    /// Bytes that it holds.
+    kept: AtomicUsize,
+    kept_in_all: Arc<AtomicUsize>,
     /// Cancelled when nothing more comes.
     done: CancellationToken,
 }
@@ -165,8 +174,10 @@ enum Reply {
 
 impl Slot {
     fn keep(&self, question: Question, reply: Reply) {
-        let size = self.full.fetch_add(reply.size(), Ordering::Relaxed) + reply.size();
-        if reply.is_answer() && size <= KEPT {
+        let size = question.size() + reply.size();
+        if reply.is_answer() && self.kept.load(Ordering::Relaxed) + size <= KEPT {
+            self.kept.fetch_add(size, Ordering::Relaxed);
+            self.kept_in_all.fetch_add(size, Ordering::Relaxed);
             lock(&self.seen).push_back((question, reply));
         }
     }
@@ -176,6 +187,35 @@ impl Slot {
         let mut seen = lock(&self.seen);
         let place = seen.iter().position(|(asked, _)| asked == question)?;
         seen.drain(..=place).next_back().map(|(_, reply)| reply)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.kept_in_all.fetch_sub(self.kept.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+impl Question {
+    /// Bytes of what may be large.
+    fn size(&self) -> usize {
+        const SMALL: usize = 512;
+        SMALL
+            + match &self.what {
+                What::Prior(Act::Files(FilesAct { want: FileWant::File { content, .. }, .. })) => match content {
+                    Content::Bytes(bytes) => bytes.0.len(),
+                    Content::Text(text) => text
+                        .0
+                        .iter()
+                        .map(|part| match part {
+                            TextPart::Plain(text) | TextPart::Secret(text) => text.len(),
+                        })
+                        .sum(),
+                    Content::CopyOf(_) => 0,
+                },
+                What::Prior(Act::Kube(_)) => 16 * SMALL,
+                What::Prior(_) | What::Look(_) => 0,
+            }
     }
 }
 

@@ -282,10 +282,8 @@ impl Task<'_> {
         let outputs = converged?;
         let later = later?;
         drop(acting);
-        if *changed {
-            meanwhile();
-        }
         if tally.changed > 0 {
+            meanwhile();
             self.check().await?;
         }
         self.verify(world, *changed, deadline).await?;

@@ -114,7 +114,7 @@ fi
 # For us alone until it is dressed.
 if [ -z "$mode" ] && ours "" "$owner" "$group"; then umask 022; else umask 077; mode=${mode:-644}; fi
 set -C
-if [ "$way" = text ]; then printf '%s' "$text" >"$t"; else head -c "$size" >"$t"; fi 2>/dev/null || {
+if [ "$way" = text ]; then printf '%s' "$text" >"$t"; else take "$size" >"$t"; fi 2>/dev/null || {
 # Neither every shell nor every tool says why; dd does.
 set +C
 e=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) && e=
