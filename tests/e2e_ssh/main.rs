@@ -1,6 +1,7 @@
 //! `runbook` on real SSH hosts, from the file on the controller to the bytes on the host's disk.
 
 mod broken;
+mod counts;
 mod disk;
 mod elevation;
 mod files;

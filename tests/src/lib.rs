@@ -4,6 +4,7 @@
 //! - [`component`] builds the guest programs of `components/`.
 //! - [`Tree`] is a directory as it was, to compare with what it is.
 //! - [`SshLab`] starts OpenSSH servers, each of them on a [`Machine`] with a file system of its own.
+//! - [`Wire`] is a long way to one of them, and counts what goes over it: round trips, bytes.
 //! - [`Registry`], [`Microk8s`], [`PulumiProject`]: what the microk8s and pulumi plugins act upon.
 //! - [`Cluster`] is the Kubernetes that `tests/kube-lab/lab` brought up.
 //!
@@ -20,6 +21,7 @@ mod registry;
 mod sshd;
 mod tools;
 mod tree;
+mod wire;
 
 pub use cluster::Cluster;
 pub use component::component;
@@ -32,3 +34,4 @@ pub use registry::{Image, Registry, cri_pull};
 pub use sshd::{LOGIN_FREE, LOGIN_PASSWORD, LOGIN_PLAIN, PASSWORD, SshHost, SshLab};
 pub use tools::{free_port, tests_dir, wait_until};
 pub use tree::Tree;
+pub use wire::{Traffic, Wire};

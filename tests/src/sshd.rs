@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::machine::{Machine, MachineSpec};
 use crate::tools::{free_port, must, must_feed, open_temp_dir, put, read, serial, text, wait_until};
 use crate::tree::Tree;
+use crate::wire::Wire;
 
 /// A user of every machine that may use sudo after its [`PASSWORD`]. Not root, home `/home/rbtest`.
 pub const LOGIN_PASSWORD: &str = "rbtest";
@@ -19,6 +20,9 @@ pub const LOGIN_FREE: &str = "rbfree";
 pub const LOGIN_PLAIN: &str = "rbplain";
 /// The password of all three, and the passphrase of [`SshLab::locked_identity`].
 pub const PASSWORD: &str = "it's a \"$5\" horse; staple";
+
+/// How the line of a login begins in the log.
+const LOGIN: &str = "Accepted publickey for ";
 
 /// A group of SSH servers that one client key may log in to, as root and as the three users.
 ///
@@ -249,7 +253,17 @@ impl SshHost {
     }
 
     fn logged(&self, start: &str) -> usize {
-        self.log().lines().filter(|line| line.starts_with(start)).count()
+        logged(&self.dir.join("log"), start)
+    }
+
+    /// A wire to it that makes it this far away, and counts. Not for hosts behind a jump host, which this process does not reach.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot listen.
+    pub fn wire(&self, round_trip: Duration) -> Wire {
+        let log = self.dir.join("log");
+        Wire::to(SocketAddrV4::new(self.address, self.port), round_trip, move || logged(&log, LOGIN))
     }
 
     /// TCP connections so far.
@@ -259,7 +273,7 @@ impl SshHost {
 
     /// Logins with a key so far: what a client that keeps its connection has one of.
     pub fn logins(&self) -> usize {
-        self.logged("Accepted publickey for ")
+        self.logged(LOGIN)
     }
 
     /// Sessions so far: commands, shells and subsystems.
@@ -371,6 +385,11 @@ impl SshHost {
     pub fn answers(&self) -> bool {
         TcpStream::connect_timeout(&SocketAddrV4::new(self.address, self.port).into(), Duration::from_secs(2)).is_ok()
     }
+}
+
+/// How many lines of an sshd's log begin so.
+fn logged(log: &Path, start: &str) -> usize {
+    std::fs::read_to_string(log).unwrap_or_default().lines().filter(|line| line.starts_with(start)).count()
 }
 
 /// The three users exist on the machine alone: its own `/etc` has them, this computer's has not.

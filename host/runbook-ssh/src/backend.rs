@@ -23,6 +23,7 @@ pub struct SshBackend {
     controller: Arc<Machine>,
     machines: Mutex<BTreeMap<String, Arc<Machine>>>,
     boot_id: String,
+    perl: bool,
 }
 
 impl SshBackend {
@@ -33,6 +34,7 @@ impl SshBackend {
             controller: Arc::new(Machine::controller(controller)),
             machines: Mutex::default(),
             boot_id: system::BOOT_ID.to_owned(),
+            perl: true,
         }
     }
 
@@ -44,6 +46,14 @@ impl SshBackend {
         self
     }
 
+    /// Uses no perl on machines that have it: for tests, to be where there is none.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_perl(mut self) -> Self {
+        self.perl = false;
+        self
+    }
+
     fn machine(&self, target: &Target) -> Result<Arc<Machine>, CallError> {
         match target {
             Target::Controller => Ok(self.controller.clone()),
@@ -51,7 +61,7 @@ impl SshBackend {
                 let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
                 let machine = machines
                     .entry(name.clone())
-                    .or_insert_with(|| Arc::new(Machine::new(name, self.connector.clone())));
+                    .or_insert_with(|| Arc::new(Machine::new(name, self.connector.clone(), self.perl)));
                 Ok(machine.clone())
             }
             Target::Cluster(_) | Target::Run => Err(CallError::Invalid(format!("{target} is not a machine"))),

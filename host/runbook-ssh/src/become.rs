@@ -1,6 +1,6 @@
 //! Opens helper shells: as the login user, or as root by sudo.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::CallError;
@@ -66,6 +66,49 @@ pub(crate) struct Opener {
     pub(crate) root: bool,
     /// For sudo.
     pub(crate) password: Option<String>,
+    /// Whether perl may serve, where it is there.
+    pub(crate) perl: bool,
+}
+
+/// What a helper is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A shell alone.
+    Sh,
+    /// The worker of `worker.pl`, with a shell behind it.
+    Perl,
+}
+
+/// What the worker reads first: itself, without what is for people.
+static WORKER: LazyLock<String> = LazyLock::new(|| {
+    let lines = include_str!("worker.pl").lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+});
+
+/// The greetings by which a helper says what it is.
+struct Hello {
+    perl: String,
+    sh: String,
+}
+
+impl Hello {
+    fn new() -> Self {
+        Self { perl: nonce(), sh: nonce() }
+    }
+
+    /// Becomes a helper. In every shell's words, and without a quote.
+    fn command(&self, perl: bool) -> String {
+        let Self { perl: greeting, sh } = self;
+        let worker = format!("if command -v perl >/dev/null 2>&1; then echo {greeting}; exec perl -; fi; ");
+        format!("{}echo {sh}; exec env -u ENV sh", if perl { &worker } else { "" })
+    }
+
+    fn heard(&self, heard: &Heard) -> Option<Kind> {
+        [(Kind::Perl, &self.perl), (Kind::Sh, &self.sh)]
+            .into_iter()
+            .find_map(|(kind, greeting)| heard.has(0, greeting).then_some(kind))
+    }
 }
 
 impl Opener {
@@ -73,8 +116,11 @@ impl Opener {
     pub(crate) async fn open(&self, deadline: Instant) -> Result<Shell, CallError> {
         let deadline = deadline.min(Instant::now() + OPEN_LIMIT);
         let opening = async {
-            let process = if self.root { self.start_root().await? } else { self.start_login().await? };
-            Ok(Shell::new(self.clone(), process))
+            let (process, kind) = if self.root { self.start_root().await? } else { self.start_login().await? };
+            if kind == Kind::Perl {
+                process.stdin.send(WORKER.clone().into_bytes()).await.map_err(|_| self.lost())?;
+            }
+            Ok(Shell::new(self.clone(), process, kind))
         };
         tokio::time::timeout_at(deadline.into(), opening).await.unwrap_or_else(|_| {
             Err(CallError::TimedOut(format!(
@@ -85,29 +131,34 @@ impl Opener {
         })
     }
 
-    async fn start_login(&self) -> Result<Process, CallError> {
-        let hello = nonce();
-        let mut process = self.transport.start(&format!("echo {hello}; exec env -u ENV sh")).await?;
+    async fn start_login(&self) -> Result<(Process, Kind), CallError> {
+        let hello = Hello::new();
+        let mut process = self.transport.start(&format!("exec sh -c \"{}\"", hello.command(self.perl))).await?;
         let mut heard = Heard::default();
-        while !heard.has(0, &hello) {
+        loop {
+            if let Some(kind) = hello.heard(&heard) {
+                return Ok((process, kind));
+            }
             if let Some(ended) = heard.listen(&mut process).await {
                 return Err(CallError::Unreachable(format!("no shell on {}: {ended}", self.machine)));
             }
         }
-        Ok(process)
     }
 
     /// The password is asked for with a text that only sudo can have said, and is consumed before the root shell starts.
-    async fn start_root(&self) -> Result<Process, CallError> {
-        let (hello, prompt) = (nonce(), nonce());
-        let shell = format!("echo {hello}; exec env -u ENV sh");
+    async fn start_root(&self) -> Result<(Process, Kind), CallError> {
+        let (hello, prompt) = (Hello::new(), nonce());
+        let shell = hello.command(self.perl);
         let line = format!(
             "exec sh -c 'if [ \"$(id -u)\" = 0 ]; then {shell}; fi; exec sudo -H -S -p {prompt} -- sh -c \"{shell}\"'"
         );
         let mut process = self.transport.start(&line).await?;
         let mut heard = Heard::default();
         let mut answered = false;
-        while !heard.has(0, &hello) {
+        loop {
+            if let Some(kind) = hello.heard(&heard) {
+                return Ok((process, kind));
+            }
             if heard.has(1, &prompt) {
                 heard.forget_errors();
                 process.stdin.send(self.answer(answered)?).await.map_err(|_| self.lost())?;
@@ -120,7 +171,6 @@ impl Opener {
                 )));
             }
         }
-        Ok(process)
     }
 
     fn answer(&self, answered: bool) -> Result<Vec<u8>, CallError> {

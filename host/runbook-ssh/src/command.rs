@@ -88,7 +88,14 @@ pub(crate) enum Body {
     /// One command, or several joined by pipes.
     Commands(Vec<Prepared>),
     /// Shell text of our own; the arguments are `$1`, `$2` and so on.
-    Script { text: &'static str, arguments: Vec<Vec<u8>>, stdin: Stdin, needs: &'static [Library] },
+    Script {
+        text: &'static str,
+        arguments: Vec<Vec<u8>>,
+        stdin: Stdin,
+        needs: &'static [Library],
+        /// The worker's name for the same.
+        operation: Option<&'static str>,
+    },
 }
 
 /// Functions of ours that scripts share. A shell defines them when they are first needed, so that their text travels once.
@@ -123,7 +130,7 @@ enum Piece {
 impl Item {
     /// Shell text of our own.
     pub(crate) fn script(what: impl Into<String>, text: &'static str, arguments: Vec<Vec<u8>>) -> Self {
-        let body = Body::Script { text, arguments, stdin: Stdin::Null, needs: &[] };
+        let body = Body::Script { text, arguments, stdin: Stdin::Null, needs: &[], operation: None };
         Self { what: what.into(), body, timeout: None, follow: None, limit: OUTPUT_LIMIT }
     }
 
@@ -133,6 +140,25 @@ impl Item {
             *needs = libraries;
         }
         self
+    }
+
+    /// The same for a script that the worker knows under this name, with the same arguments and answers.
+    pub(crate) fn or(mut self, name: &'static str) -> Self {
+        if let Body::Script { operation, .. } = &mut self.body {
+            *operation = Some(name);
+        }
+        self
+    }
+
+    /// What to tell the worker, where it can do it by itself.
+    pub(crate) fn operation(&self, nonce: &str) -> Option<Vec<u8>> {
+        let Body::Script { operation: Some(operation), arguments, .. } = &self.body else { return None };
+        let mut fields = Vec::new();
+        for field in [nonce.as_bytes(), operation.as_bytes()].into_iter().chain(arguments.iter().map(Vec::as_slice)) {
+            fields.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+            fields.extend_from_slice(field);
+        }
+        Some(block('F', &fields))
     }
 
     /// The same for a script that reads so many bytes of the shell's own standard input.
@@ -302,6 +328,13 @@ fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
     }
     pieces.push(Piece::Literal(word[start..].to_vec()));
     pieces
+}
+
+/// Bytes as the worker reads them: `S` is text for the shell behind it, `F` an operation on files, `D` data for one.
+pub(crate) fn block(letter: char, bytes: &[u8]) -> Vec<u8> {
+    let mut block = format!("{letter} {}\n", bytes.len()).into_bytes();
+    block.extend_from_slice(bytes);
+    block
 }
 
 /// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.

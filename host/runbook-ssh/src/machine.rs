@@ -80,6 +80,7 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     road: Road,
     by: Become,
+    perl: bool,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
     login_looks: Looks,
     root_looks: Looks,
@@ -217,13 +218,14 @@ impl Connection {
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>) -> Self {
+    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>, perl: bool) -> Self {
         let by = connector.become_of(name);
         Self {
             target: Target::Machine(name.to_owned()),
             name: name.to_owned(),
             road: Road::Connector(connector),
             by,
+            perl,
             connection: tokio::sync::Mutex::default(),
             login_looks: Looks::default(),
             root_looks: Looks::default(),
@@ -236,6 +238,7 @@ impl Machine {
             name: "the controller".to_owned(),
             road: Road::Local(transport),
             by: Become::None,
+            perl: true,
             connection: tokio::sync::Mutex::default(),
             login_looks: Looks::default(),
             root_looks: Looks::default(),
@@ -317,6 +320,7 @@ impl Machine {
             machine: self.name.clone(),
             root: who == Who::Root,
             password,
+            perl: self.perl,
         })
     }
 

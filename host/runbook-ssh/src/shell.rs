@@ -12,8 +12,8 @@ use runbook_model::call::CallError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::r#become::{Opener, SET_UP, WHO};
-use crate::command::{Item, Library, Stdin, script};
+use crate::r#become::{Kind, Opener, SET_UP, WHO};
+use crate::command::{Item, Library, Stdin, block, script};
 use crate::frame::{Frame, FrameError, FrameSpec, Frames};
 use crate::quote::{nonce, quote, tail};
 use crate::transport::{Output, Process};
@@ -28,6 +28,7 @@ const PASSED_ON: usize = 4;
 /// A helper shell that reads commands.
 pub(crate) struct Shell {
     opener: Opener,
+    kind: Kind,
     stdin: Option<mpsc::Sender<Vec<u8>>>,
     output: mpsc::Receiver<Output>,
     /// None before its first job, which sets it up.
@@ -85,9 +86,9 @@ enum Stop {
 }
 
 impl Shell {
-    pub(crate) fn new(opener: Opener, process: Process) -> Self {
+    pub(crate) fn new(opener: Opener, process: Process, kind: Kind) -> Self {
         let (stdin, output) = (Some(process.stdin), process.output);
-        Self { opener, stdin, output, pid: None, libraries: Vec::new(), previous: Vec::new() }
+        Self { opener, kind, stdin, output, pid: None, libraries: Vec::new(), previous: Vec::new() }
     }
 
     /// Whether it may still be used. Drops what came while nobody was listening.
@@ -110,18 +111,9 @@ impl Shell {
     ///
     /// `abandoned` is cancelled when nobody waits for the result any more: then what runs is stopped.
     pub(crate) async fn run(mut self, mut job: Job, abandoned: CancellationToken) -> (Option<Self>, Ended) {
-        let mut first: Vec<&str> = Vec::new();
         let is_new = self.pid.is_none();
         if is_new {
-            first.push(SET_UP);
-            job.items.insert(0, Arc::new(Item::script("setting the helper shell up", WHO, Vec::new())));
-        }
-        for library in job.items.iter().flat_map(|item| item.needs()) {
-            // By its address: there is one text of each.
-            if !self.libraries.iter().any(|known| std::ptr::eq(*known, *library)) {
-                self.libraries.push(library);
-                first.push(library);
-            }
+            job.items.insert(0, Arc::new(Item::script("setting the helper shell up", WHO, Vec::new()).or("who")));
         }
         let specs = job.items.iter().map(|item| FrameSpec {
             nonce: nonce(),
@@ -133,7 +125,9 @@ impl Shell {
         if let (true, Some(spec)) = (is_new, specs.first_mut()) {
             spec.pass_on = false;
         }
-        let text = script(&job.items, &specs, &first, &self.previous);
+        let (text, operations) = self.text(&job.items, &specs);
+        // Data goes to whoever reads it: to an operation of the worker, or to the shell behind it.
+        let letter = (self.kind == Kind::Perl).then_some(if operations == job.items.len() { 'D' } else { 'S' });
         let mut frames = Frames::new(specs);
         // A shell that feeds a command to the end is told to end after it, and so is one whose script did not read its part: what is
         // left unread must not be read as text.
@@ -143,7 +137,18 @@ impl Shell {
         });
         let fed = job.feed.is_some();
         let result = self
-            .converse(&job.items, text, &mut frames, job.deadline, &job.cancel, &abandoned, job.feed, part, job.sink)
+            .converse(
+                &job.items,
+                text,
+                &mut frames,
+                job.deadline,
+                &job.cancel,
+                &abandoned,
+                job.feed,
+                part,
+                letter,
+                job.sink,
+            )
             .await;
         if is_new {
             self.pid = frames.frame(0).and_then(|frame| self.introduced(frame));
@@ -179,6 +184,38 @@ impl Shell {
         }
     }
 
+    /// What it is told to do, and how many of the items, from the first on, the worker does by itself.
+    fn text(&mut self, items: &[Arc<Item>], specs: &[FrameSpec]) -> (Vec<u8>, usize) {
+        let mut text = Vec::new();
+        let mut operations = 0;
+        // What an earlier command left behind could write in between: the shell looks for that.
+        if self.kind == Kind::Perl && self.previous.is_empty() {
+            for (item, spec) in items.iter().zip(specs) {
+                let Some(operation) = item.operation(&spec.nonce) else { break };
+                text.extend(operation);
+                operations += 1;
+            }
+        }
+        let (items, specs) = (&items[operations..], &specs[operations..]);
+        if items.is_empty() {
+            return (text, operations);
+        }
+        let mut first: Vec<&str> = Vec::new();
+        for library in [SET_UP].iter().chain(items.iter().flat_map(|item| item.needs())) {
+            // By its address: there is one text of each.
+            if !self.libraries.iter().any(|known| std::ptr::eq(*known, *library)) {
+                self.libraries.push(library);
+                first.push(library);
+            }
+        }
+        let shell = script(items, specs, &first, &self.previous);
+        match self.kind {
+            Kind::Sh => text = shell,
+            Kind::Perl => text.extend(block('S', &shell)),
+        }
+        (text, operations)
+    }
+
     /// Reads what it said of itself when it was set up.
     fn introduced(&self, frame: &Frame) -> Option<u32> {
         let said = String::from_utf8_lossy(frame.stdout.tail());
@@ -203,6 +240,7 @@ impl Shell {
         abandoned: &CancellationToken,
         mut feed: Option<Feed>,
         part: Option<u64>,
+        letter: Option<char>,
         sink: Option<mpsc::Sender<Vec<u8>>>,
     ) -> Result<(), Stop> {
         let mut left = part.unwrap_or(u64::MAX);
@@ -247,7 +285,7 @@ impl Shell {
                     Some(Ok(bytes)) => match left.checked_sub(bytes.len() as u64) {
                         Some(rest) => {
                             left = rest;
-                            pending.push_back(bytes);
+                            pending.push_back(letter.map_or_else(|| bytes.clone(), |letter| block(letter, &bytes)));
                         }
                         None => return Err(Stop::Feed(CallError::Conflict("there is more of it than before".to_owned()))),
                     },
@@ -341,6 +379,9 @@ impl Shell {
             text.push(b'\n');
         }
         text.extend_from_slice(format!("printf '%s %s.\\n' {said} \"$RB_L\"\nexit\n}}\n").as_bytes());
+        if helper.kind == Kind::Perl {
+            text = block('S', &text);
+        }
         if let Some(stdin) = &helper.stdin {
             stdin.send(text).await.map_err(|_| "the connection was lost".to_owned())?;
         }

@@ -168,7 +168,7 @@ pub(crate) struct Found {
 /// Questions as one thing that a helper shell runs.
 pub(crate) fn item<'a>(asked: impl Iterator<Item = &'a Asked>) -> Item {
     let arguments = asked.flat_map(arguments).collect();
-    Item::script("looking at files", "ask \"$@\"", arguments).with(&[SHARED, ASK])
+    Item::script("looking at files", "ask \"$@\"", arguments).with(&[SHARED, ASK]).or("ask")
 }
 
 /// The answers to such an item.

@@ -114,12 +114,19 @@ fi
 # For us alone until it is dressed.
 if [ -z "$mode" ] && ours "" "$owner" "$group"; then umask 022; else umask 077; mode=${mode:-644}; fi
 set -C
-if [ "$way" = text ]; then printf '%s' "$text" >"$t"; else take "$size" >"$t"; fi 2>/dev/null || {
-# Neither every shell nor every tool says why; dd does.
+if [ "$way" = text ]; then
+# The shell's own printf does not say why; dd does.
+if ! printf '%s' "$text" 2>/dev/null >"$t"; then
 set +C
 e=$(dd if=/dev/zero of="$t" bs=65536 count=1 2>&1) && e=
 fail failed "${e:-it could not be written}"
-}
+fi
+elif ! e=$(take "$size" 2>&1 >"$t"); then
+set +C
+# Not every tool says why.
+case $e in '' | *I/O\ error*) d=$(dd if=/dev/zero of="$t" bs=65536 count=$((size / 65536 + 1)) 2>&1) || e=$d ;; esac
+fail failed "${e:-it could not be written}"
+fi
 set +C
 if [ "$way" = text ]; then
 # A shell that reads characters where there are bytes would count differently.
@@ -243,13 +250,13 @@ pub(crate) async fn act(
             };
             if is_file && prior.sha256.as_ref() == Some(&sha256) {
                 script.attributes(attributes);
-                return script.run(SET).await;
+                return script.run(SET, Some("set")).await;
             }
             script.write(content, attributes, validate, &sha256, sources).await
         }
         FileWant::Directory { attributes } => {
             script.attributes(attributes);
-            script.run("directory \"$@\"").await
+            script.run("directory \"$@\"", Some("directory")).await
         }
         FileWant::Link { target } => {
             if target.is_empty() || target.contains('\0') {
@@ -258,9 +265,9 @@ pub(crate) async fn act(
             let temporary = script.path.temporary();
             script.add(target);
             script.add(&temporary);
-            script.run(LINK).await
+            script.run(LINK, None).await
         }
-        FileWant::Absent => script.run(ABSENT).await,
+        FileWant::Absent => script.run(ABSENT, None).await,
     }
 }
 
@@ -300,9 +307,15 @@ impl Script<'_> {
         self.add(attributes.group.as_deref().unwrap_or_default());
     }
 
-    async fn run(self, text: &'static str) -> Response {
-        let item =
-            || Item::script(format!("changing {}", self.path.whole), text, self.arguments.clone()).with(LIBRARIES);
+    async fn run(self, text: &'static str, operation: Option<&'static str>) -> Response {
+        let item = || {
+            let what = format!("changing {}", self.path.whole);
+            let item = Item::script(what, text, self.arguments.clone()).with(LIBRARIES);
+            match operation {
+                Some(operation) => item.or(operation),
+                None => item,
+            }
+        };
         let answer = self.machine.script(self.machine.privileged(), Lane::Change, item, self.ctx, &[]).await?;
         self.verdict(answer)
     }
@@ -351,12 +364,13 @@ impl Script<'_> {
         let who = self.machine.privileged();
         let answer = match feed {
             None => {
-                let item = || Item::script(what.clone(), "write \"$@\"", self.arguments.clone()).with(LIBRARIES);
+                let item =
+                    || Item::script(what.clone(), "write \"$@\"", self.arguments.clone()).with(LIBRARIES).or("write");
                 self.machine.script(who, Lane::Change, item, self.ctx, &leftovers).await?
             }
             Some(feed) => {
                 let arguments = std::mem::take(&mut self.arguments);
-                let item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES).fed(size);
+                let item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES).fed(size).or("write");
                 let frame = self.machine.run_fed(who, item, feed, self.ctx, &leftovers, Lane::Change).await?;
                 let output = self.machine.output(&what, frame)?;
                 match output.exit {

@@ -109,7 +109,8 @@ async fn script(
         let limit = limit.to_string();
         let arguments = [what, &path.whole, &path.parent, &path.name, &jail, &limit];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
-        Item::script(format!("{what} of {}", path.whole), "look \"$@\"", arguments).with(&[SHARED, LOOK])
+        let item = Item::script(format!("{what} of {}", path.whole), "look \"$@\"", arguments).with(&[SHARED, LOOK]);
+        if what == "read" { item.or("look") } else { item }
     };
     let bytes = machine.script(machine.privileged(), Lane::Look, item, ctx, &[]).await?;
     Answer::of(machine, &path.whole, bytes)

@@ -23,7 +23,9 @@ use runbook_ssh::transport::{Process as Started, Transport};
 /// Which system the machine looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flavour {
-    /// Debian: dash and coreutils.
+    /// Debian: dash, coreutils and perl.
+    Perl,
+    /// The same without perl.
     Dash,
     /// Alpine and appliances: everything is busybox.
     Busybox,
@@ -31,7 +33,7 @@ pub(crate) enum Flavour {
     Bash,
 }
 
-pub(crate) const FLAVOURS: [Flavour; 3] = [Flavour::Dash, Flavour::Busybox, Flavour::Bash];
+pub(crate) const FLAVOURS: [Flavour; 4] = [Flavour::Perl, Flavour::Dash, Flavour::Busybox, Flavour::Bash];
 
 /// This machine with another PATH, and with text before each command line.
 struct Dressed {
@@ -138,7 +140,7 @@ impl World {
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).unwrap();
         match flavour {
-            Flavour::Dash => symlink("/usr/bin/dash", bin.join("sh")).unwrap(),
+            Flavour::Dash | Flavour::Perl => symlink("/usr/bin/dash", bin.join("sh")).unwrap(),
             Flavour::Bash => symlink("/usr/bin/bash", bin.join("sh")).unwrap(),
             Flavour::Busybox => {
                 let installed = Process::new("busybox").args(["--install", "-s"]).arg(&bin).status();
@@ -146,7 +148,7 @@ impl World {
             }
         }
         let before = format!("PATH={}:/usr/bin:/bin; export PATH; ", bin.display());
-        Self::with(dir, before, contained)
+        Self::with(dir, before, contained, flavour == Flavour::Perl)
     }
 
     /// With these programs and no others.
@@ -167,15 +169,16 @@ impl World {
         }
         symlink("/usr/bin/dash", bin.join("sh")).unwrap();
         let before = format!("PATH={}; export PATH; ", bin.display());
-        Self::with(dir, before, false)
+        Self::with(dir, before, false, true)
     }
 
-    fn with(dir: tempfile::TempDir, before: String, contained: bool) -> Self {
+    fn with(dir: tempfile::TempDir, before: String, contained: bool, perl: bool) -> Self {
         let make = move || -> Arc<dyn Transport> {
             Arc::new(Dressed { local: LocalTransport::new(None), before: before.clone(), contained })
         };
         let controller = Arc::new(LocalTransport::new(None));
-        Self::of(dir, SshBackend::new(Arc::new(Always(make, Become::None)), controller))
+        let backend = SshBackend::new(Arc::new(Always(make, Become::None)), controller);
+        Self::of(dir, if perl { backend } else { backend.without_perl() })
     }
 
     pub(crate) fn of(dir: tempfile::TempDir, backend: SshBackend) -> Self {

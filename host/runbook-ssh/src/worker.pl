@@ -1,0 +1,369 @@
+# The helper of a machine that has perl: does what is asked of files by itself, and hands everything else to a shell.
+#
+# It reads blocks, a letter and a length on a line and so many bytes: S is text for the shell; F is a file operation, as fields
+# with their lengths before them (a nonce, a name, its arguments); D is data for the operation before it. It answers as the shell
+# would, with the same marks; see frame.rs, and files/ for what the operations mean.
+use strict;
+our ($sh, $to_sh, $temp, $sha);
+delete @ENV{qw(ENV BASH_ENV CDPATH)};
+$ENV{LC_ALL} = "C";
+for my $d (qw(/usr/local/sbin /usr/sbin /sbin /snap/bin)) { $ENV{PATH} .= ":$d" if ":$ENV{PATH}:" !~ /:\Q$d\E:/ }
+my $home = $ENV{HOME};
+defined $home && chdir $home or chdir "/";
+$SIG{HUP} = $SIG{INT} = $SIG{TERM} = sub { exit 1 };
+$SIG{PIPE} = "IGNORE";
+# Whoever ends the shell ends us: somebody waits for its answer.
+$SIG{CHLD} = sub { if ($sh && waitpid($sh, 1) == $sh) { undef $sh; exit 1 } };
+END { unlink $temp if defined $temp }
+
+sub fail { die [@_] }
+sub failed { fail("failed", @_) }
+sub bytes {
+    my ($n, $b) = (shift, "");
+    while ($n > length $b) { my $r = read(DATA, $b, $n - length $b, length $b); exit 1 if !$r }
+    return $b;
+}
+sub block {
+    defined(my $head = <DATA>) or return;
+    return split / /, $head;
+}
+sub put {
+    my ($to, $b) = @_;
+    my $at = 0;
+    while ($at < length $b) {
+        my $n = syswrite $to, $b, 131072, $at;
+        if (defined $n) { $at += $n } elsif ($! != 4) { return }
+    }
+    return 1;
+}
+sub here { my $d = readlink "/proc/self/cwd"; if (!defined $d) { require Cwd; $d = Cwd::getcwd() } return $d }
+
+# Where the directory really is, what of it does not exist yet, and whether we are there.
+sub near {
+    my ($n, $rest) = (shift, "");
+    until (chdir $n) {
+        if (-e $n || -l $n) {
+            require Cwd;
+            my $r = Cwd::realpath($n);
+            return defined $r ? ($r, $rest, 0) : ();
+        }
+        $n =~ s{/([^/]*)\z}{}s or return;
+        $rest = "/$1$rest";
+        $n = "/" if $n eq "";
+    }
+    my $r = here();
+    return defined $r && $r =~ m{\A/} ? ($r, $rest, 1) : ();
+}
+sub below { my ($r, $name) = @_; return ($r eq "/" ? "" : $r) . "/$name" }
+sub jailed {
+    my ($p, $jail) = @_;
+    return 1 if $jail eq "";
+    my ($dir, $name) = $jail =~ m{\A(.*)/([^/]*)\z}s;
+    my ($r, $rest) = near($dir eq "" ? "/" : $dir) or return;
+    return 1 if $p eq below($r eq "/" ? $rest : "$r$rest", $name);
+    ($r, $rest) = near($jail) or return;
+    my $j = $r eq "/" ? $rest : "$r$rest";
+    return $p eq $j || substr($p, 0, 1 + length $j) eq "$j/";
+}
+sub outside { fail("denied", "it lies outside of what is granted") }
+
+# SHA-256 of a file of about so many bytes. Its start pays for openssl where there is much: that uses what the processor has.
+sub sha {
+    my ($p, $size) = @_;
+    if ($size <= 8388608) {
+        $sha = eval { require Digest::SHA } ? 1 : 0 if !defined $sha;
+        if ($sha) {
+            open my $f, "<", $p or failed("$!");
+            return Digest::SHA->new(256)->addfile($f)->hexdigest;
+        }
+    }
+    for my $tool ([qw(openssl dgst -sha256 -r)], ["sha256sum"], [qw(shasum -a 256)]) {
+        next if $size <= 8388608 && $$tool[0] eq "openssl";
+        my $h = output("<", $p, @$tool);
+        return $1 if $h =~ /\A\\?([0-9a-f]{64})/;
+    }
+    failed("no tool there makes a SHA-256");
+}
+# What a program says, with its errors; its status is in $?.
+sub output {
+    my ($way, $in, @argv) = @_;
+    pipe my $r, my $w or failed("$!");
+    my $pid = fork;
+    failed("$!") if !defined $pid;
+    if (!$pid) {
+        $SIG{PIPE} = "DEFAULT";
+        undef $temp;
+        open STDIN, $way, $in and open STDOUT, ">&", $w and open STDERR, ">&", $w and exec { $argv[0] } @argv;
+        print STDERR "$argv[0]: $!\n";
+        require POSIX;
+        POSIX::_exit(127);
+    }
+    close $w;
+    local $/;
+    my $said = <$r>;
+    1 while waitpid($pid, 0) < 0 && $! == 4;
+    return $said;
+}
+
+sub line {
+    my @s = @_;
+    return sprintf "%x/%d/%d/%d/%s/%s", @s[2, 7, 4, 5], scalar(getpwuid $s[4]) // "UNKNOWN", scalar(getgrgid $s[5]) // "UNKNOWN";
+}
+sub number {
+    my ($find, $wanted, $name, $is) = @_;
+    return "" if $wanted eq "" || $wanted eq $name || $wanted eq $is;
+    return $wanted if $wanted =~ /\A[0-9]+\z/;
+    return $find->($wanted) // "";
+}
+
+sub look_at {
+    my ($what, $path, $parent, $name, $jail, $wanted, $keep, $user, $group) = @_;
+    my ($r, $rest, $sure) = near($parent) or failed("no permission to enter $parent");
+    my $p = $name eq "" ? "/" : below($r eq "/" ? $rest : "$r$rest", $name);
+    if ($what eq "sha256" && -l $p) {
+        require Cwd;
+        my $t = Cwd::realpath($p);
+        if (!defined $t) { $jail eq "" ? fail("notfound", "the link leads nowhere") : outside() }
+        $p = $t;
+        jailed($p, $jail) or outside();
+    }
+    elsif ($path ne $jail) { jailed($p, $jail) or outside() }
+    my @s = $sure && $rest ne "" ? () : lstat $p;
+    if (!@s) {
+        my $absent = $sure && $rest ne "" || $! == 2 || $! == 20;
+        failed("$!") if !$absent;
+        fail("notfound", "nothing is there") if $what eq "sha256";
+        return ("K", ("") x 6);
+    }
+    my ($line, $t, $h, $k) = (line(@s), "", "", "");
+    if (-l _) { $t = readlink $p; failed("the link cannot be read") if !defined $t }
+    elsif (-f _) {
+        if ($wanted ne "-") {
+            failed("Permission denied") if !-r $p;
+            $h = sha($p, $s[7]);
+            $k = $s[7] if $what eq "prior" && $h ne $wanted && $s[7] <= $keep;
+        }
+    }
+    elsif ($what eq "sha256") { fail("invalid", "it is not a regular file") }
+    my @names = (split m{/}, $line)[4, 5];
+    my @answer = ("K", $line, $t, $h, number(sub { scalar getpwnam shift }, $user, $names[0], $s[4]),
+        number(sub { scalar getgrnam shift }, $group, $names[1], $s[5]), $k);
+    if ($k ne "") {
+        open my $f, "<", $p or failed("$!");
+        my $content = "";
+        1 while read $f, $content, $k - length $content, length $content;
+        push @answer, $content;
+    }
+    return @answer;
+}
+sub ask {
+    my $said = "";
+    while (my @question = splice @_, 0, 9) {
+        my @answer = eval { look_at(@question) };
+        if ($@) { ref $@ or die $@; @answer = ("X", @{$@}) }
+        $said .= join "", map { "$_\0" } @answer;
+    }
+    return $said;
+}
+sub look {
+    my (undef, $path, $parent, $name, $jail, $limit) = @_;
+    my ($r, $rest) = near($parent) or failed("no permission to enter $parent");
+    my $p = $name eq "" ? "/" : below($r eq "/" ? $rest : "$r$rest", $name);
+    if (-l $p) {
+        require Cwd;
+        my $t = Cwd::realpath($p);
+        if (!defined $t) { $jail eq "" ? fail("notfound", "the link leads nowhere") : outside() }
+        $p = $t;
+        jailed($p, $jail) or outside();
+    }
+    elsif ($path ne $jail) { jailed($p, $jail) or outside() }
+    my @s = stat $p;
+    if (!@s) { $! == 2 || $! == 20 ? fail("notfound", "nothing is there") : failed("$!") }
+    fail("invalid", "it is not a regular file") if !-f _;
+    open my $f, "<", $p or failed("$!");
+    my $content = "";
+    while ($limit > length $content) {
+        my $n = read $f, $content, $limit - length $content, length $content;
+        defined $n or failed("$!");
+        last if !$n;
+    }
+    return "K\0$content";
+}
+
+# Goes to where a change is to be made. Gives where the directory is, and what of it does not exist yet.
+sub begin {
+    my ($parent, $name, $jail) = @_;
+    my ($r, $rest) = near($parent) or failed("no permission to enter $parent");
+    my $path = $parent eq "/" ? "/$name" : "$parent/$name";
+    $path eq $jail || jailed(below($r eq "/" ? $rest : "$r$rest", $name), $jail) or outside();
+    return ($r, $rest);
+}
+sub enter {
+    my $r = shift;
+    chdir $r or failed("no permission to enter $r");
+    here() eq $r or fail("conflict", "its directory was moved meanwhile");
+}
+sub enter_parent {
+    my ($r, $rest) = @_;
+    $rest eq "" or failed("the directory $r$rest does not exist; make it first");
+    enter($r);
+}
+sub differs { fail("conflict", "it is not any more what it was when it was looked at") }
+sub same {
+    my ($n, $was, $mark) = @_;
+    return !(-e $n || -l $n) if $was eq "-";
+    return -f $n && !-l $n && ($mark eq "" || do { my ($h, $size) = split / /, $mark; sha($n, $size || 0) eq $h }) if $was eq "f";
+    return -d $n && !-l $n if $was eq "d";
+    return -l $n && readlink $n eq $mark if $was eq "l";
+    return -e $n && !-l $n;
+}
+sub id {
+    my ($kind, $find, $wanted) = @_;
+    return -1 if $wanted eq "";
+    my $n = $find->($wanted);
+    return $n if defined $n;
+    $wanted =~ /\A[0-9]+\z/ or failed("invalid $kind: $wanted");
+    return $wanted;
+}
+# Owner and group, then mode (empty: as it is), of something that has these now. Gives whether anything was changed.
+sub dress {
+    my ($what, $mode, $user, $group, @s) = @_;
+    my ($uid, $gid) = (id("user", sub { scalar getpwnam shift }, $user), id("group", sub { scalar getgrnam shift }, $group));
+    my $changed = 0;
+    if ($uid >= 0 && $uid != $s[4] || $gid >= 0 && $gid != $s[5]) {
+        chown $uid, $gid, $what or failed("$!");
+        @s = stat $what;
+        $changed = 1;
+    }
+    if ($mode ne "" && oct($mode) != ($s[2] & 07777)) {
+        chmod oct($mode), $what or failed("$!");
+        $changed = 1;
+    }
+    return $changed;
+}
+sub verdict { return shift() ? "K\0changed\0" : "K\0unchanged\0" }
+
+sub change_file {
+    my ($fed, $started, @a) = @_;
+    my ($parent, $name, $jail, $was, $mark, $mode, $user, $group, $beside, $hash, $size, undef, $text, @validate) = @a;
+    enter_parent(begin(@a));
+    my ($n, $t) = ("./$name", "./$beside");
+    if ($was eq "f" && ($mode eq "" || $user eq "" || $group eq "")) {
+        my @s = stat $n or differs();
+        $mode = sprintf "%o", $s[2] & 07777 if $mode eq "";
+        $user = $s[4] if $user eq "";
+        $group = $s[5] if $group eq "";
+    }
+    # For us alone until it is dressed, unless it gets what the system gives to new files.
+    my $plain = $mode eq "" && "$user$group" eq "";
+    umask($plain ? 022 : 077);
+    $mode = "644" if $mode eq "" && !$plain;
+    require Fcntl;
+    sysopen my $f, $t, Fcntl::O_RDWR() | Fcntl::O_CREAT() | Fcntl::O_EXCL(), 0666 or failed("$!");
+    $temp = here() . "/$beside";
+    if ($fed) {
+        $started->();
+        my $left = $size;
+        while ($left > 0) {
+            my ($letter, $length) = block() or exit 1;
+            $letter eq "D" && $length <= $left or exit 1;
+            while ($length > 0) {
+                my $piece = bytes($length > 131072 ? 131072 : $length);
+                $length -= length $piece;
+                $left -= length $piece;
+                put($f, $piece) or failed("$!");
+            }
+        }
+        my $is = sha($t, $size);
+        $is eq $hash or failed("what arrived is not what was sent (sha256 $is); is the disk full?");
+    }
+    else {
+        put($f, $text) or failed("$!");
+        length $text == $size or failed("what arrived is not what was sent: " . length($text) . " bytes of $size");
+    }
+    dress($f, $mode, $user, $group, stat $f);
+    output("<", "/dev/null", "chcon", "--reference=$n", $t) if $was eq "f" && -e "/sys/fs/selinux/enforce";
+    if (@validate) {
+        my $said = output("<", "/dev/null", @validate);
+        failed("the new content was refused by $validate[0] (exit code " . ($? >> 8) . "), the old one is untouched: $said") if $?;
+    }
+    require IO;
+    IO::Handle::sync($f) or failed("$!");
+    close $f or failed("$!");
+    same($n, $was, $mark) or differs();
+    if (!rename $t, $n) { -d $n ? fail("conflict", "a directory is there now") : failed("$!") }
+    undef $temp;
+    return verdict(1);
+}
+sub change_attributes {
+    my ($parent, $name, $jail, $was, $mark, $mode, $user, $group) = @_;
+    enter_parent(begin(@_));
+    same("./$name", $was, $mark) or differs();
+    return verdict(dress("./$name", $mode, $user, $group, stat "./$name"));
+}
+sub change_directory {
+    my ($parent, $name, $jail, $was, $mark, $mode, $user, $group) = @_;
+    my ($r, $rest) = begin(@_);
+    enter($r);
+    my $n = ".$rest/$name";
+    same($n, $was, $mark) or differs();
+    return verdict(dress($n, $mode, $user, $group, stat $n)) if $was ne "-";
+    umask 022;
+    my $d = ".";
+    for my $part (split m{/}, $rest) {
+        next if $part eq "";
+        $d .= "/$part";
+        mkdir $d, 0777 or -d $d or failed("$!");
+    }
+    my $plain = $mode eq "" && "$user$group" eq "";
+    mkdir $n, $plain ? 0777 : 0700 or failed("$!");
+    $mode = "755" if $mode eq "" && !$plain;
+    dress($n, $mode, $user, $group, stat $n);
+    return verdict(1);
+}
+
+sub operate {
+    my ($nonce, $name, @a) = @_;
+    my $marks = "$nonce S 0\n";
+    put(*STDERR, $marks);
+    my $started = sub { put(*STDOUT, $marks); $marks = "" };
+    my $said = eval {
+          $name eq "who" ? "$$ perl\n"
+        : $name eq "ask" ? ask(@a)
+        : $name eq "look" ? look(@a)
+        : $name eq "write" ? change_file($a[11] ne "text", $started, @a)
+        : $name eq "set" ? change_attributes(@a)
+        : $name eq "directory" ? change_directory(@a)
+        :                    die "no operation $name\n";
+    };
+    my $status = 0;
+    if ($@) {
+        if (ref $@) { $said = join "", map { "$_\0" } "X", @{$@} }
+        else { ($said, $status) = ("", 1); put(*STDERR, $@) }
+        if (defined $temp) { unlink $temp; undef $temp }
+    }
+    put(*STDOUT, "$marks$said$nonce E $status\n") && put(*STDERR, "$nonce E $status\n") or exit 1;
+    chdir $home or chdir "/";
+    umask 022;
+}
+
+binmode DATA;
+while (my ($letter, $length) = block()) {
+    my $b = bytes($length);
+    if ($letter eq "F") { operate(unpack "(N/a*)*", $b) }
+    elsif ($letter eq "S") {
+        if (!$sh) {
+            local $SIG{PIPE} = "DEFAULT";
+            $sh = open $to_sh, "|-", "sh" or exit 1;
+        }
+        put($to_sh, $b) or exit 1;
+    }
+}
+# The end of what is said to us is the end of what is said to the shell.
+if ($sh) {
+    my $pid = $sh;
+    undef $sh;
+    close $to_sh;
+    exit($? >> 8);
+}
+__END__
