@@ -11,7 +11,7 @@ use runbook_model::overlay::Overlay;
 use runbook_model::plan::{OnUnreachable, Step};
 use serde_json::Value;
 
-use crate::ahead::{Foreseen, Lookout, Slot};
+use crate::ahead::{Foreseen, Guest, Lookout, Rendezvous, Slot, Together};
 use crate::backend::Backend;
 use crate::broker::{self, Broker, Deferred, Mode, Setup, Shared, lock};
 use crate::plugin::{PluginCall, PluginError, Plugins};
@@ -73,11 +73,7 @@ impl Task<'_> {
             .collect()
     }
 
-    fn broker(&self, mode: Mode, deadline: Instant) -> Arc<Broker> {
-        self.broker_before(Arc::clone(&self.shared.backend), mode, deadline)
-    }
-
-    fn broker_before(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
+    fn broker(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
         Broker::new(Setup {
             shared: Arc::clone(self.shared),
             world,
@@ -126,17 +122,19 @@ impl Task<'_> {
     }
 
     /// Looks at what the step will look at when its time has come.
-    pub(crate) async fn foresee(&self, slot: Arc<Slot>) {
+    pub(crate) async fn foresee(&self, slot: Arc<Slot>, guest: Guest) {
         let foresight = Arc::clone(&self.shared.foresight);
-        let world: Arc<dyn Backend> = Arc::new(Lookout { world: Arc::clone(&self.shared.backend), foresight, slot });
+        let world = Arc::new(Together { world: Arc::clone(&self.shared.backend), guest });
+        let world: Arc<dyn Backend> = Arc::new(Lookout { world, foresight, slot });
         let deadline = Instant::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
-        let road = self.broker_before(Arc::clone(&world), Mode::Check(overlay), deadline);
+        let road = self.broker(Arc::clone(&world), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let finished = road.finish().await;
         let tally = road.tally();
-        if result.is_ok() && finished.is_ok() && tally.planned.is_empty() && !tally.perhaps {
-            let road = self.broker_before(world, Mode::Check(Arc::default()), deadline);
+        let is_well = result.is_ok() && finished.is_ok() && tally.planned.is_empty() && !tally.perhaps;
+        if is_well && self.action.verifies {
+            let road = self.broker(world, Mode::Check(Arc::default()), deadline);
             // What it finds wrong, it finds again when the step runs.
             let _ = self.plugins.verify(self.call(&road, deadline)).await;
         }
@@ -165,7 +163,7 @@ impl Task<'_> {
 
     async fn look_only(&self, world: Arc<dyn Backend>, mode: Mode, before: &Overlay) -> Finished {
         let deadline = Instant::now() + self.timeout();
-        let road = self.broker_before(world, mode, deadline);
+        let road = self.broker(world, mode, deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let result = match result {
             Ok(outputs) => road.finish().await.map(|_| outputs).map_err(PluginError::Call),
@@ -202,7 +200,11 @@ impl Task<'_> {
     }
 
     /// Carries the step out. `beside` is called when it begins to look, `meanwhile` when all that is left of it is to look whether it is well.
-    pub(crate) async fn apply(&self, beside: &(dyn Fn() + Sync), meanwhile: &(dyn Fn() + Sync)) -> Finished {
+    pub(crate) async fn apply(
+        &self,
+        beside: &(dyn Fn() + Sync),
+        meanwhile: &(dyn Fn(&Arc<Rendezvous>) + Sync),
+    ) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
@@ -268,11 +270,11 @@ impl Task<'_> {
         &self,
         world: &Arc<dyn Backend>,
         changed: &mut bool,
-        meanwhile: &(dyn Fn() + Sync),
+        meanwhile: &(dyn Fn(&Arc<Rendezvous>) + Sync),
     ) -> Result<Finished, PluginError> {
         let deadline = Instant::now() + self.timeout();
         let acting = self.shared.foresight.acts();
-        let road = self.broker_before(Arc::clone(world), Mode::Apply, deadline);
+        let road = self.broker(Arc::clone(world), Mode::Apply, deadline);
         let converged = self.plugins.converge(self.call(&road, deadline)).await;
         road.settled().await;
         // What was deferred runs however the step ended; it gets time of its own.
@@ -283,8 +285,10 @@ impl Task<'_> {
         let later = later?;
         drop(acting);
         if tally.changed > 0 {
-            meanwhile();
-            self.check().await?;
+            let rendezvous = Arc::default();
+            let world = Together { world: Arc::clone(&self.shared.backend), guest: Rendezvous::expect(&rendezvous) };
+            meanwhile(&rendezvous);
+            self.check(Arc::new(world)).await?;
         }
         self.verify(world, *changed, deadline).await?;
         Ok(Finished {
@@ -296,10 +300,10 @@ impl Task<'_> {
     }
 
     /// After a change, the same function in plan mode must find nothing left to do.
-    async fn check(&self) -> Result<(), PluginError> {
+    async fn check(&self, world: Arc<dyn Backend>) -> Result<(), PluginError> {
         let deadline = Instant::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
-        let road = self.broker(Mode::Check(overlay), deadline);
+        let road = self.broker(world, Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let mut left: Vec<String> =
             road.tally().planned.into_iter().filter(|p| !p.repeats).map(|planned| planned.summary).collect();
@@ -320,8 +324,11 @@ impl Task<'_> {
     /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
     /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
     async fn verify(&self, world: &Arc<dyn Backend>, changed: bool, deadline: Instant) -> Result<(), PluginError> {
+        if !self.action.verifies {
+            return Ok(());
+        }
         let mode = if changed { Mode::Apply } else { Mode::Check(Arc::default()) };
-        let road = self.broker_before(Arc::clone(world), mode, deadline);
+        let road = self.broker(Arc::clone(world), mode, deadline);
         let wrong = self.plugins.verify(self.call(&road, deadline)).await;
         let finished = road.finish().await;
         let wrong = match wrong {

@@ -1,6 +1,6 @@
 //! One step in a run: its items, its hosts, the question to a person, what it came to.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -11,7 +11,7 @@ use runbook_model::manifest::{Action, Arity};
 use runbook_model::plan::{On, RoleOn, Runbook, Step, StepOnFailure, Uses};
 use serde_json::Value;
 
-use crate::ahead::{self, Lookouts};
+use crate::ahead::{self, Guest, Lookouts, Rendezvous};
 use crate::attempt::{Finished, Outputs, Task};
 use crate::broker::lock;
 use crate::journal::JournalError;
@@ -178,18 +178,18 @@ impl Engine {
         let targets = task.targets();
         match spot.overlay {
             Some(overlay) => {
-                self.look_ahead(spot, host, &targets, usize::MAX);
+                self.look_ahead(spot, host, &targets, usize::MAX, None);
                 let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
                 self.shared.journal.append(event, false).await?;
                 Ok(task.plan(overlay).await)
             }
             None => {
                 // Begun in the same turn, its questions and those of the next steps travel together.
-                let beside = || self.look_ahead(spot, host, &targets, foresight.window());
+                let beside = || self.look_ahead(spot, host, &targets, foresight.window(), None);
                 // While it is checked, the next one can be looked at; not while somebody else may still change something.
-                let meanwhile = || {
+                let meanwhile = |rendezvous: &Arc<Rendezvous>| {
                     if foresight.is_quiet() {
-                        self.look_ahead(spot, host, &targets, foresight.window().max(1));
+                        self.look_ahead(spot, host, &targets, foresight.window().max(1), Some(rendezvous));
                     }
                 };
                 let finished = task.apply(&beside, &meanwhile).await;
@@ -200,7 +200,14 @@ impl Engine {
     }
 
     /// Begins to look at what the next steps will look at, for a host whose `targets` are connected anyway.
-    fn look_ahead<'run>(&'run self, spot: Spot<'_, 'run>, host: Option<&str>, targets: &[Target], steps: usize) {
+    fn look_ahead<'run>(
+        &'run self,
+        spot: Spot<'_, 'run>,
+        host: Option<&str>,
+        targets: &[Target],
+        steps: usize,
+        rendezvous: Option<&Arc<Rendezvous>>,
+    ) {
         let all = &spot.level.runbook.steps;
         let end = spot.index.saturating_add(steps.min(ahead::MOST)).min(all.len() - 1);
         let foresight = &self.shared.foresight;
@@ -225,8 +232,9 @@ impl Engine {
                         continue;
                     }
                     if let Some((slot, guard)) = foresight.slot(&task.instance) {
+                        let guest = rendezvous.map_or_else(Guest::none, Rendezvous::expect);
                         spot.lookouts.add(async move {
-                            task.foresee(slot).await;
+                            task.foresee(slot, guest).await;
                             drop(guard);
                         });
                     }

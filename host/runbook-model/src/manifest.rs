@@ -57,6 +57,17 @@ pub struct Action {
     /// The powers that it asks for.
     #[serde(default, rename = "ask", skip_serializing_if = "Vec::is_empty")]
     pub asks: Vec<Ask>,
+    /// Whether it has post-conditions of its own. The SDK says no where there is no function for them: then none is called.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub verifies: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(verifies: &bool) -> bool {
+    *verifies
 }
 
 #[allow(clippy::useless_conversion, reason = "the SDK's macros read this file, where a schema is a plain value")]

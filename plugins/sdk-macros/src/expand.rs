@@ -12,8 +12,11 @@ use crate::parse::{Handler, Plugin};
 
 /// The component's code, or what is wrong with manifest or handlers.
 pub(crate) fn expand(plugin: &Plugin) -> syn::Result<TokenStream> {
-    let (path, manifest) = read(&plugin.manifest)?;
+    let (path, mut manifest) = read(&plugin.manifest)?;
     matches_handlers(plugin, &manifest)?;
+    for action in &mut manifest.actions {
+        action.verifies = plugin.actions.iter().any(|known| known.name.value() == action.name && known.verify.is_some());
+    }
     let json = serde_json::to_string(&manifest).map_err(|e| syn::Error::new(plugin.manifest.span(), e))?;
 
     let path = path.to_string_lossy();
