@@ -22,6 +22,7 @@ use crate::auth::{AuthError, First, Keyring, NoPrompts, Prompts, Refused, authen
 use crate::client::{Client, Link, RusshTransport, Told};
 use crate::config::{Local, SshConfig};
 use crate::host_key::{Expected, HostKeyError, read_known_hosts};
+use crate::prompt::Prompt;
 use crate::route::{Route, local_user, route};
 
 /// Jump hosts behind jump hosts: more is a circle.
@@ -406,7 +407,7 @@ fn pinned(expected: &Expected, shown: Vec<String>) -> Reason {
 }
 
 /// A connection to the first of the addresses behind the name that answers.
-async fn tcp(route: &Route) -> Result<TcpStream, Reason> {
+async fn tcp(route: &Route) -> Result<Prompt, Reason> {
     let silent = |doing| Reason::Silent { doing, after: route.timeout };
     let found = timeout(route.timeout, tokio::net::lookup_host((route.host.as_str(), route.port))).await;
     let found: Vec<SocketAddr> = found.map_err(|_| silent("from the name server"))?.map_err(Reason::Resolve)?.collect();
@@ -418,7 +419,7 @@ async fn tcp(route: &Route) -> Result<TcpStream, Reason> {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%address, %error, "TCP_NODELAY is not set");
                 }
-                return Ok(stream);
+                return Ok(Prompt(stream));
             }
             Ok(Err(error)) => Reason::Tcp(error),
             Err(_) => silent("to the connection"),

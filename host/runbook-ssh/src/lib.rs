@@ -17,6 +17,7 @@ pub mod local;
 mod looks;
 pub mod machine;
 mod net;
+mod prompt;
 mod quote;
 mod route;
 mod shell;
