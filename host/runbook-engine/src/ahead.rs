@@ -32,6 +32,9 @@ use crate::broker::lock;
 const FIRST: usize = 4;
 pub(crate) const MOST: usize = 32;
 
+/// Looks ahead at once: each is an instance of a plugin, of some 100 KiB.
+const AT_ONCE: usize = 512;
+
 /// What was seen longer ago is looked at again.
 const OLD: Duration = Duration::from_secs(30);
 
@@ -439,6 +442,8 @@ impl Backend for Foreseen {
 /// The looks ahead of one level, which run beside its steps.
 #[derive(Default)]
 pub(crate) struct Lookouts<'run> {
+    /// Those that have not ended.
+    count: Arc<AtomicUsize>,
     begun: Mutex<Vec<BoxFuture<'run, ()>>>,
     /// For each host, the first step that was not looked at, and the disturbances when that was so.
     reached: Mutex<HashMap<Option<String>, (u64, usize)>>,
@@ -446,7 +451,17 @@ pub(crate) struct Lookouts<'run> {
 
 impl<'run> Lookouts<'run> {
     pub(crate) fn add(&self, look: impl Future<Output = ()> + Send + 'run) {
-        lock(&self.begun).push(Box::pin(look));
+        let count = Arc::clone(&self.count);
+        count.fetch_add(1, Ordering::Relaxed);
+        lock(&self.begun).push(Box::pin(async move {
+            look.await;
+            count.fetch_sub(1, Ordering::Relaxed);
+        }));
+    }
+
+    /// Whether as many are at work as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= AT_ONCE
     }
 
     /// The first step from `from` on that was not looked at for this host since the last disturbance.

@@ -215,6 +215,9 @@ impl Engine {
         for (index, step) in all.iter().enumerate().take(end + 1).skip(first) {
             // Not past a person's decision, nor into another runbook.
             let (Uses::Action { plugin, action }, None) = (&step.uses, &step.confirm) else { break };
+            if spot.lookouts.is_full() {
+                break;
+            }
             spot.lookouts.reach(foresight, host, index + 1);
             let spot = Spot { index, step, item: None, ..spot };
             let Some((action, standard)) = self.actions.action(plugin, action) else { continue };
