@@ -398,14 +398,23 @@ impl Machine {
         }
         let slot = self.wait(connection.feeds.clone().acquire_owned(), ctx, "other transfers").await?;
         permits.push(slot.map_err(|_| self.lost())?);
-        let mut seat = match item.stdin() {
-            Some(Stdin::Part(_)) => Some(self.wait(connection.shells(who).seat(), ctx, "a shell").await?),
+        let size = match item.stdin() {
+            Some(Stdin::Part(bytes)) => Some(*bytes),
+            _ => None,
+        };
+        let mut seat = match size {
+            Some(..BULK) => Some(self.wait(connection.shells(who).seat(), ctx, "a shell").await?),
             _ => None,
         };
         // The data can be sent once only: not to a shell that may turn out to be unfit.
         let shell = match seat.as_mut().and_then(|seat| seat.shell.take()).filter(Shell::is_clean) {
             Some(shell) => shell,
-            None => self.open(&connection, who, ctx).await?,
+            None if seat.is_some() => self.open(&connection, who, ctx).await?,
+            // Much goes faster through tools than through the worker.
+            None => {
+                let opener = Opener { perl: false, ..self.opener(&connection, who, ctx)? };
+                self.wait(opener.open(ctx.deadline), ctx, "a shell").await??
+            }
         };
         let job = Job { feed: Some(feed), leftovers: leftovers.to_vec(), ..Job::new(vec![Arc::new(item)], ctx) };
         self.only(start(shell, job, seat, permits).await)

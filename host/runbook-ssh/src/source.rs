@@ -23,7 +23,8 @@ const READ: &str = r#"[ -f "$1" ] || { echo "no file is there any more" >&2; exi
 exec cat <"$1"
 "#;
 
-/// Reads a pinned file from a machine. Ends with an error where it is not what it was when it was pinned.
+/// Reads a pinned file from a machine. Ends with an error where it is not what it was when it was pinned: the last piece is held
+/// back until that is known, so that whoever got all of it got the right thing.
 pub(crate) fn feed(machine: Arc<Machine>, source: SourceRef, ctx: CallContext) -> Feed {
     let (send, feed) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(async move {
@@ -53,17 +54,25 @@ fn here(source: &SourceRef, to: &To, ctx: &CallContext) -> Result<(), CallError>
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("no file is there any more")));
     }
+    let mut last = None;
     loop {
         let mut piece = vec![0; PIECE];
         let read = match file.read(&mut piece) {
-            Ok(0) => return passed.check("the controller"),
+            Ok(0) => {
+                passed.check("the controller")?;
+                // Where nobody takes it any more, nobody needs it.
+                let _ = last.map(|last| to.blocking_send(Ok(last)));
+                return Ok(());
+            }
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error)),
         };
         piece.truncate(read);
         passed.add(&piece);
-        if to.blocking_send(Ok(piece)).is_err() {
+        if let Some(before) = last.replace(piece)
+            && to.blocking_send(Ok(before)).is_err()
+        {
             return Ok(());
         }
     }
@@ -78,17 +87,25 @@ async fn there(machine: &Arc<Machine>, source: &SourceRef, to: &To, ctx: &CallCo
     // It owns the pieces, so that reading stops when nobody takes them.
     let passing = async move {
         let (mut pieces, mut passed) = (pieces, Passed::new(source, ctx));
+        let mut last = None;
         while let Some(piece) = pieces.recv().await {
             passed.add(&piece);
-            if to.send(Ok(piece)).await.is_err() {
+            if let Some(before) = last.replace(piece)
+                && to.send(Ok(before)).await.is_err()
+            {
                 break;
             }
         }
-        passed
+        (passed, last)
     };
-    let (frame, passed) = tokio::join!(reading, passing);
+    let (frame, (passed, last)) = tokio::join!(reading, passing);
     machine.script_output(&what, frame?)?;
-    passed.check(&machine.name)
+    passed.check(&machine.name)?;
+    if let Some(last) = last {
+        // Where nobody takes it any more, nobody needs it.
+        let _ = to.send(Ok(last)).await;
+    }
+    Ok(())
 }
 
 /// What was passed on so far.
