@@ -5,7 +5,7 @@
 
 pub(crate) mod ask;
 mod change;
-mod here;
+pub(crate) mod here;
 mod look;
 mod prior;
 

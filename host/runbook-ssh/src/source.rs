@@ -1,6 +1,6 @@
 //! Content that is streamed from where it lies, without ever being held as a whole.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::command::Item;
+use crate::files::here::remembered;
 use crate::machine::Machine;
 use crate::shell::Feed;
 
@@ -54,10 +55,17 @@ fn here(source: &SourceRef, to: &To, ctx: &CallContext) -> Result<(), CallError>
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("no file is there any more")));
     }
+    // What was hashed when it was pinned is hashed again only where it was touched since.
+    let is_as_pinned = |file: &File| remembered(file).is_some_and(|sha256| sha256 == source.sha256);
+    passed.hashes = !is_as_pinned(&file);
     let mut last = None;
     loop {
         let mut piece = vec![0; PIECE];
         let read = match file.read(&mut piece) {
+            Ok(0) if !passed.hashes && !is_as_pinned(&file) => {
+                let path = &source.path;
+                return Err(CallError::Conflict(format!("{path} on the controller was changed while it was copied")));
+            }
             Ok(0) => {
                 passed.check("the controller")?;
                 // Where nobody takes it any more, nobody needs it.
@@ -113,24 +121,29 @@ struct Passed<'a> {
     source: &'a SourceRef,
     ctx: &'a CallContext,
     what: String,
+    /// Whether what is passed on is not known to be the right thing.
+    hashes: bool,
     hash: Sha256,
     size: u64,
 }
 
 impl<'a> Passed<'a> {
     fn new(source: &'a SourceRef, ctx: &'a CallContext) -> Self {
-        Self { source, ctx, what: format!("copying {}", source.path), hash: Sha256::new(), size: 0 }
+        Self { source, ctx, what: format!("copying {}", source.path), hashes: true, hash: Sha256::new(), size: 0 }
     }
 
     fn add(&mut self, piece: &[u8]) {
-        self.hash.update(piece);
+        if self.hashes {
+            self.hash.update(piece);
+        }
         self.size += piece.len() as u64;
         self.ctx.progress.progress(&self.what, self.size, Some(self.source.size), "bytes");
     }
 
     /// An error where it is not what it was when it was pinned.
     fn check(self, name: &str) -> Result<(), CallError> {
-        let (source, size, sha256) = (self.source, self.size, hex::encode(self.hash.finalize()));
+        let (source, size) = (self.source, self.size);
+        let sha256 = if self.hashes { hex::encode(self.hash.finalize()) } else { source.sha256.clone() };
         if (size, sha256.as_str()) == (source.size, source.sha256.as_str()) {
             return Ok(());
         }
