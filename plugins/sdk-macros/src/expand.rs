@@ -15,7 +15,8 @@ pub(crate) fn expand(plugin: &Plugin) -> syn::Result<TokenStream> {
     let (path, mut manifest) = read(&plugin.manifest)?;
     matches_handlers(plugin, &manifest)?;
     for action in &mut manifest.actions {
-        action.verifies = plugin.actions.iter().any(|known| known.name.value() == action.name && known.verify.is_some());
+        action.verifies =
+            plugin.actions.iter().any(|known| known.name.value() == action.name && known.verify.is_some());
     }
     let json = serde_json::to_string(&manifest).map_err(|e| syn::Error::new(plugin.manifest.span(), e))?;
 
