@@ -38,9 +38,6 @@ const AT_ONCE: usize = 512;
 /// What was seen longer ago is looked at again.
 const OLD: Duration = Duration::from_secs(30);
 
-/// How long those who look at the same time wait for each other.
-const MEETING: Duration = Duration::from_millis(5);
-
 /// Bytes that are kept for one instance, and for all of them, about.
 const KEPT: usize = 256 << 10;
 const KEPT_IN_ALL: usize = 64 << 20;
@@ -278,80 +275,6 @@ fn keeps(look: &Look) -> bool {
             | KubeLook::Exec { .. }
             | KubeLook::CopyOut { .. },
         ) => false,
-    }
-}
-
-/// Where those who look at the same time wait for each other before their first question to a target, so that their questions travel
-/// together: a look at what a step did, and the looks ahead that were begun with it.
-#[derive(Default)]
-pub(crate) struct Rendezvous {
-    missing: AtomicUsize,
-    all: CancellationToken,
-}
-
-/// Whoever is expected there. Comes with its first question, or by ending.
-pub(crate) struct Guest(Mutex<Option<Arc<Rendezvous>>>);
-
-impl Rendezvous {
-    /// A guest that the others will wait for. Nobody has come before all have been asked.
-    pub(crate) fn expect(self: &Arc<Self>) -> Guest {
-        self.missing.fetch_add(1, Ordering::Relaxed);
-        Guest(Mutex::new(Some(Arc::clone(self))))
-    }
-}
-
-impl Guest {
-    /// Nobody is expected.
-    pub(crate) fn none() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    fn come(&self) -> Option<CancellationToken> {
-        let place = lock(&self.0).take()?;
-        if place.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
-            place.all.cancel();
-        }
-        Some(place.all.clone())
-    }
-
-    async fn meet(&self, target: &Target) {
-        // What lies on the controller is not asked of anybody.
-        if matches!(target, Target::Controller | Target::Run) {
-            return;
-        }
-        if let Some(all) = self.come() {
-            // Whoever computes for longer is not waited for.
-            let _ = tokio::time::timeout(MEETING, all.cancelled()).await;
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.come();
-    }
-}
-
-/// The world for those who look at the same time as others.
-pub(crate) struct Together {
-    pub(crate) world: Arc<dyn Backend>,
-    pub(crate) guest: Guest,
-}
-
-#[async_trait]
-impl Backend for Together {
-    async fn look(&self, target: &Target, look: &Look, ctx: &CallContext) -> Response {
-        self.guest.meet(target).await;
-        self.world.look(target, look, ctx).await
-    }
-
-    async fn prior(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<Prior, CallError> {
-        self.guest.meet(target).await;
-        self.world.prior(target, act, ctx).await
-    }
-
-    async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response {
-        self.world.act(target, act, prior, ctx).await
     }
 }
 

@@ -11,7 +11,7 @@ use runbook_model::overlay::Overlay;
 use runbook_model::plan::{OnUnreachable, Step};
 use serde_json::Value;
 
-use crate::ahead::{Foreseen, Guest, Lookout, Rendezvous, Slot, Together};
+use crate::ahead::{Foreseen, Lookout, Slot};
 use crate::backend::Backend;
 use crate::broker::{self, Broker, Deferred, Mode, Setup, Shared, lock};
 use crate::plugin::{PluginCall, PluginError, Plugins};
@@ -122,10 +122,9 @@ impl Task<'_> {
     }
 
     /// Looks at what the step will look at when its time has come.
-    pub(crate) async fn foresee(&self, slot: Arc<Slot>, guest: Guest) {
+    pub(crate) async fn foresee(&self, slot: Arc<Slot>) {
         let foresight = Arc::clone(&self.shared.foresight);
-        let world = Arc::new(Together { world: Arc::clone(&self.shared.backend), guest });
-        let world: Arc<dyn Backend> = Arc::new(Lookout { world, foresight, slot });
+        let world: Arc<dyn Backend> = Arc::new(Lookout { world: Arc::clone(&self.shared.backend), foresight, slot });
         let deadline = Instant::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&world), Mode::Check(overlay), deadline);
@@ -199,12 +198,8 @@ impl Task<'_> {
         }
     }
 
-    /// Carries the step out. `beside` is called when it begins to look, `meanwhile` when all that is left of it is to look whether it is well.
-    pub(crate) async fn apply(
-        &self,
-        beside: &(dyn Fn() + Sync),
-        meanwhile: &(dyn Fn(&Arc<Rendezvous>) + Sync),
-    ) -> Finished {
+    /// Carries the step out. `meanwhile` is called when all that is left of it is to look whether it is well.
+    pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
@@ -215,9 +210,6 @@ impl Task<'_> {
         loop {
             if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
-            }
-            if attempt == 1 {
-                beside();
             }
             let error = match self.attempt(&world, &mut changed, meanwhile).await {
                 Ok(finished) => return finished,
@@ -270,7 +262,7 @@ impl Task<'_> {
         &self,
         world: &Arc<dyn Backend>,
         changed: &mut bool,
-        meanwhile: &(dyn Fn(&Arc<Rendezvous>) + Sync),
+        meanwhile: &(dyn Fn() + Sync),
     ) -> Result<Finished, PluginError> {
         let deadline = Instant::now() + self.timeout();
         let acting = self.shared.foresight.acts();
@@ -285,10 +277,8 @@ impl Task<'_> {
         let later = later?;
         drop(acting);
         if tally.changed > 0 {
-            let rendezvous = Arc::default();
-            let world = Together { world: Arc::clone(&self.shared.backend), guest: Rendezvous::expect(&rendezvous) };
-            meanwhile(&rendezvous);
-            self.check(Arc::new(world)).await?;
+            meanwhile();
+            self.check().await?;
         }
         self.verify(world, *changed, deadline).await?;
         Ok(Finished {
@@ -300,10 +290,10 @@ impl Task<'_> {
     }
 
     /// After a change, the same function in plan mode must find nothing left to do.
-    async fn check(&self, world: Arc<dyn Backend>) -> Result<(), PluginError> {
+    async fn check(&self) -> Result<(), PluginError> {
         let deadline = Instant::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
-        let road = self.broker(world, Mode::Check(overlay), deadline);
+        let road = self.broker(Arc::clone(&self.shared.backend), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let mut left: Vec<String> =
             road.tally().planned.into_iter().filter(|p| !p.repeats).map(|planned| planned.summary).collect();

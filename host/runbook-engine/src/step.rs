@@ -1,6 +1,6 @@
 //! One step in a run: its items, its hosts, the question to a person, what it came to.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -11,7 +11,7 @@ use runbook_model::manifest::{Action, Arity};
 use runbook_model::plan::{On, RoleOn, Runbook, Step, StepOnFailure, Uses};
 use serde_json::Value;
 
-use crate::ahead::{self, Guest, Lookouts, Rendezvous};
+use crate::ahead::{self, Lookouts};
 use crate::attempt::{Finished, Outputs, Task};
 use crate::broker::lock;
 use crate::journal::JournalError;
@@ -176,40 +176,28 @@ impl Engine {
     ) -> Result<Finished, JournalError> {
         let foresight = &self.shared.foresight;
         let targets = task.targets();
-        match spot.overlay {
-            Some(overlay) => {
-                self.look_ahead(spot, host, &targets, usize::MAX, None);
-                let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
-                self.shared.journal.append(event, false).await?;
-                Ok(task.plan(overlay).await)
-            }
-            None => {
-                // Begun in the same turn, its questions and those of the next steps travel together.
-                let beside = || self.look_ahead(spot, host, &targets, foresight.window(), None);
-                // While it is checked, the next one can be looked at; not while somebody else may still change something.
-                let meanwhile = |rendezvous: &Arc<Rendezvous>| {
-                    if foresight.is_quiet() {
-                        self.look_ahead(spot, host, &targets, foresight.window().max(1), Some(rendezvous));
-                    }
-                };
-                let finished = task.apply(&beside, &meanwhile).await;
-                foresight.ended(finished.outcome);
-                Ok(finished)
-            }
-        }
+        let Some(overlay) = spot.overlay else {
+            self.look_ahead(spot, host, &targets, foresight.window());
+            // While it is checked, the next one can be looked at; not while somebody else may still change something.
+            let meanwhile = || {
+                if foresight.is_quiet() {
+                    self.look_ahead(spot, host, &targets, foresight.window().max(1));
+                }
+            };
+            let finished = task.apply(&meanwhile).await;
+            foresight.ended(finished.outcome);
+            return Ok(finished);
+        };
+        self.look_ahead(spot, host, &targets, ahead::MOST);
+        let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
+        self.shared.journal.append(event, false).await?;
+        Ok(task.plan(overlay).await)
     }
 
     /// Begins to look at what the next steps will look at, for a host whose `targets` are connected anyway.
-    fn look_ahead<'run>(
-        &'run self,
-        spot: Spot<'_, 'run>,
-        host: Option<&str>,
-        targets: &[Target],
-        steps: usize,
-        rendezvous: Option<&Arc<Rendezvous>>,
-    ) {
+    fn look_ahead<'run>(&'run self, spot: Spot<'_, 'run>, host: Option<&str>, targets: &[Target], steps: usize) {
         let all = &spot.level.runbook.steps;
-        let end = spot.index.saturating_add(steps.min(ahead::MOST)).min(all.len() - 1);
+        let end = (spot.index + steps).min(all.len() - 1);
         let foresight = &self.shared.foresight;
         let first = spot.lookouts.first(foresight, host, spot.index + 1);
         for (index, step) in all.iter().enumerate().take(end + 1).skip(first) {
@@ -235,9 +223,8 @@ impl Engine {
                         continue;
                     }
                     if let Some((slot, guard)) = foresight.slot(&task.instance) {
-                        let guest = rendezvous.map_or_else(Guest::none, Rendezvous::expect);
                         spot.lookouts.add(async move {
-                            task.foresee(slot, guest).await;
+                            task.foresee(slot).await;
                             drop(guard);
                         });
                     }
@@ -269,6 +256,8 @@ impl Engine {
         };
         let step = spot.instance(None).step;
         let verdict = self.gate.confirm(&step, &text, typed.as_deref()).await;
+        // A person took their time, and may have done something in it.
+        self.shared.foresight.disturb();
         let event = Event::Confirmed { step, by: verdict.by, approved: verdict.approved };
         self.shared.journal.append(event, false).await?;
         let refused = Finished::without_outputs(StepOutcome::Cancelled, "it was not confirmed");
