@@ -247,7 +247,7 @@ impl Reply {
                 Self::Prior(prior) => match prior.as_ref() {
                     Ok(Prior::File(file)) => file.content.as_ref().map_or(0, |content| content.0.len()),
                     Ok(Prior::Object { .. }) => 32 * SMALL,
-                    Ok(Prior::None | Prior::DoneWhen(_)) | Err(_) => 0,
+                    Ok(Prior::None | Prior::DoneWhen(_) | Prior::Process { .. }) | Err(_) => 0,
                 },
             }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
+use runbook_model::call::{Act, CallError, Finding, Look, Prior, Response, Target};
 use tokio_util::sync::CancellationToken;
 
 /// The world behind the broker. Implementations hold the connections; they know nothing of grants, modes or journals.
@@ -23,6 +23,15 @@ pub trait Backend: Send + Sync {
 
     /// Carries a change out. Refused where `ctx.read_only`.
     async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response;
+
+    /// What became of a change that left an earlier session of this run, whose answer was lost. First it makes sure that the earlier
+    /// session does nothing more there; else it only looks, and waits for what is still at work.
+    ///
+    /// By default nobody can tell.
+    async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        let _ = (act, prior, ctx);
+        Ok(Finding::Unclear(format!("{target} keeps no notes of what was carried out")))
+    }
 
     /// Ends connections, kindly.
     async fn close(&self) {}
@@ -50,6 +59,22 @@ pub struct CallContext {
     pub jail: Option<String>,
     /// Name under which fields of Kubernetes objects are managed.
     pub field_manager: String,
+    /// What marks a change at its target; none for what only looks.
+    pub mark: Option<Mark>,
+}
+
+/// What marks a change at its target, so that its fate can be found out after a crash, and so that two runs do not change the same
+/// target at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Name of the run.
+    pub run: String,
+    /// Counts the sessions of the run, from 1: of two sessions, the one with the higher number is in charge.
+    pub session: u32,
+    /// Number of the change's intent in the journal.
+    pub record: u64,
+    /// Who runs it, for people: "ann@laptop, pid 4711".
+    pub owner: String,
 }
 
 /// Values of secrets, by name.

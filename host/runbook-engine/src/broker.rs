@@ -330,6 +330,7 @@ impl Broker {
             artifacts: self.shared.artifacts.clone(),
             jail,
             field_manager: format!("runbook-{}", self.instance.step.replace('/', "-")),
+            mark: None,
         }
     }
 

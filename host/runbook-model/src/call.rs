@@ -61,6 +61,10 @@ impl Request {
                     request.secrets(&mut names);
                     undo.secrets(&mut names);
                 }
+                Act::Ssh(SshAct::Confirm { commit, revert, .. }) => {
+                    commit.secrets(&mut names);
+                    revert.secrets(&mut names);
+                }
                 Act::Ssh(SshAct::Reboot { .. }) => {}
                 Act::Files(FilesAct { want: FileWant::File { content: Content::Text(text), .. }, .. }) => {
                     text.secrets(&mut names);
@@ -241,6 +245,17 @@ pub enum SshAct {
         /// How long to wait.
         timeout_ms: u32,
     },
+    /// A command that may cut its own connection: the machine itself reverts it, unless a new connection confirms it in time.
+    Confirm {
+        /// The command.
+        commit: Command,
+        /// What takes it back.
+        revert: Command,
+        /// How long a new connection may take, in milliseconds, counted at the machine.
+        window_ms: u32,
+        /// Where the machine may answer then; tried before the addresses of the inventory, under the same host key.
+        addresses: Vec<String>,
+    },
     /// An HTTP request that changes something.
     Http {
         /// The request.
@@ -330,6 +345,14 @@ pub enum FileWant {
     },
     /// Nothing.
     Absent,
+    /// Nothing, where what is there is an empty directory; a directory that holds something is a conflict. No plugin can ask for it: it
+    /// takes back the making of a directory.
+    AbsentIfEmpty,
+    /// A directory with all that is below it, as a tar archive has it. No plugin can ask for it: it takes back the removal of one.
+    Tree {
+        /// What [`FilePrior::content`] kept.
+        archive: Bytes,
+    },
 }
 
 /// An observation in a cluster.
@@ -1010,14 +1033,32 @@ pub enum CallError {
     Failed(String),
 }
 
+/// What became of a change whose answer was lost, by what is found at the target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// It was carried out, with this answer.
+    Done(Answer),
+    /// It was not, and what could still have carried it out is gone.
+    NotDone,
+    /// Nobody can tell; why, in words.
+    Unclear(String),
+}
+
 /// What a change would meet: looked at before it, kept in the journal for undo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prior {
     /// Nothing can be said before it.
     None,
-    /// Whether `done_when` held.
+    /// Whether it was so already: `done_when` held, the content was there.
     DoneWhen(bool),
+    /// Before a process on a machine.
+    Process {
+        /// Whether `done_when` held; none: there is none.
+        done: Option<bool>,
+        /// Of the machine, at that time; empty where it has none.
+        boot_id: String,
+    },
     /// What lies at the path.
     File(FilePrior),
     /// The live object, and what the API server answered to a dry run (none: it would be gone).
@@ -1036,7 +1077,8 @@ pub struct FilePrior {
     pub stat: Option<Stat>,
     /// Of a regular file's content, lower-case hex.
     pub sha256: Option<String>,
-    /// A regular file's content where it differs from what is wanted and is not larger than [`FilePrior::KEEP`].
+    /// A regular file's content where it differs from what is wanted; where a directory is to be removed, a tar archive of it. Only
+    /// up to [`FilePrior::KEEP`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Bytes>,
     /// SHA-256 of the wanted content with its secrets put in, lower-case hex; none unless a file is wanted.
@@ -1046,6 +1088,13 @@ pub struct FilePrior {
     /// `group:WANTED`: a number may stand for a name, and the other way round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ids: BTreeMap<String, String>,
+    /// Where nothing is there: how many directories above it are missing, too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_parents: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl FilePrior {

@@ -23,7 +23,7 @@ const LARGEST_DIFF: usize = 256 << 10;
 pub fn delta(change: &Change, prior: &Prior) -> Option<Diff> {
     match (&change.act, prior) {
         (Act::Files(act), Prior::File(prior)) => files(act, prior),
-        (_, Prior::DoneWhen(true)) => None,
+        (_, Prior::DoneWhen(true) | Prior::Process { done: Some(true), .. }) => None,
         (Act::Kube(act), Prior::Object { live, would }) => {
             kube(&change.effect.summary, act, live.as_ref(), would.as_ref())
         }
@@ -67,6 +67,7 @@ fn describe(summary: &str, act: &Act) -> String {
             let commands: Vec<String> = pipeline.iter().map(|command| command.argv.join(" ")).collect();
             format!("run {}", commands.join(" | "))
         }
+        Act::Ssh(SshAct::Confirm { commit, .. }) => format!("run {}, to be confirmed", commit.argv.join(" ")),
         Act::Ssh(SshAct::Reboot { .. }) => "reboot".to_owned(),
         Act::Ssh(SshAct::Http { request, .. }) => format!("{} {}", request.method, request.url),
         Act::Files(act) => format!("write {}", act.path),
@@ -115,7 +116,11 @@ fn files(act: &FilesAct, prior: &FilePrior) -> Option<Diff> {
             }),
             None => Some(Diff { summary: format!("link {path} to {target}"), text: None }),
         },
-        FileWant::Absent => {
+        FileWant::Tree { .. } => match stat {
+            Some(_) => None,
+            None => Some(Diff { summary: format!("put the directory {path} back"), text: None }),
+        },
+        FileWant::Absent | FileWant::AbsentIfEmpty => {
             stat.map(|stat| Diff { summary: format!("remove the {} {path}", kind(stat.kind)), text: None })
         }
     }

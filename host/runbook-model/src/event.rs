@@ -458,7 +458,7 @@ fn of_response(response: &Response) -> usize {
 
 fn of_prior(prior: &Prior) -> usize {
     match prior {
-        Prior::None | Prior::DoneWhen(_) => 0,
+        Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => 0,
         Prior::File(file) => file.content.as_ref().map_or(0, |content| content.0.len()),
         Prior::Object { live, would } => live.iter().chain(would).map(of_json).sum(),
     }

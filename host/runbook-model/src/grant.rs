@@ -200,6 +200,10 @@ impl Grants {
                 self.any(Power::SshReboot, || "reboot".to_owned(), |_| true)?;
                 Ok(Passed::default())
             }
+            SshAct::Confirm { commit, revert, .. } => {
+                self.commands(Power::SshChange, std::slice::from_ref(revert), false)?;
+                self.commands(Power::SshChange, std::slice::from_ref(commit), false)
+            }
             SshAct::Http { request, undo } => self.http_change(request, undo),
         }
     }
@@ -279,6 +283,9 @@ impl Grants {
                         .zip(path.as_ref())
                         .is_some_and(|(granted, path)| granted.covers(path) && !(granted.below && granted.top == *path))
                 })?;
+            }
+            FileWant::AbsentIfEmpty | FileWant::Tree { .. } => {
+                return Err(Refused("only an undo does that".to_owned()));
             }
             FileWant::File { .. } | FileWant::Directory { .. } | FileWant::Absent => {}
         }

@@ -132,7 +132,11 @@ impl Overlay {
             Act::Files(act) => {
                 let wanted_sha256 = match &act.want {
                     FileWant::File { content, .. } => Some(wanted(content)),
-                    FileWant::Directory { .. } | FileWant::Link { .. } | FileWant::Absent => None,
+                    FileWant::Directory { .. }
+                    | FileWant::Link { .. }
+                    | FileWant::Absent
+                    | FileWant::AbsentIfEmpty
+                    | FileWant::Tree { .. } => None,
                 };
                 match self.node(target, &act.path) {
                     Some(Node::File { content: Kept::Real, .. }) | None => {
@@ -179,7 +183,9 @@ impl Overlay {
                 self.dirty.push((Facet::path(target, &act.path), step.to_owned()));
                 let prior = match prior {
                     Prior::File(prior) => prior.clone(),
-                    Prior::None | Prior::DoneWhen(_) | Prior::Object { .. } => FilePrior::default(),
+                    Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } | Prior::Object { .. } => {
+                        FilePrior::default()
+                    }
                 };
                 self.record_file(target, act, &prior);
             }
@@ -223,6 +229,9 @@ impl Overlay {
                 let sha256 = prior.wanted_sha256.clone().unwrap_or_default();
                 Node::File { content: kept, stat: stat(FileKind::File, size, 0o644, attributes), sha256 }
             }
+            FileWant::Tree { .. } => {
+                Node::Directory { stat: stat(FileKind::Directory, 0, 0o755, &Attributes::default()), fresh: false }
+            }
             FileWant::Directory { attributes } => Node::Directory {
                 stat: stat(FileKind::Directory, 0, 0o755, attributes),
                 fresh: existing.is_none_or(|s| s.kind != FileKind::Directory)
@@ -233,7 +242,7 @@ impl Overlay {
                 stat.link_target = Some(link.clone());
                 Node::Link { stat }
             }
-            FileWant::Absent => {
+            FileWant::Absent | FileWant::AbsentIfEmpty => {
                 let below: Vec<_> =
                     self.files.keys().filter(|(t, p)| t == target && at_or_below(p, &act.path)).cloned().collect();
                 for key in below {

@@ -266,7 +266,7 @@ impl Search {
 
     fn prior(&self, prior: &mut Prior, found: &mut Found) {
         match prior {
-            Prior::None | Prior::DoneWhen(_) => {}
+            Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => {}
             Prior::File(file) => file.content.iter_mut().for_each(|content| self.bytes(content, found)),
             Prior::Object { live, would } => {
                 live.iter_mut().chain(would).for_each(|object| self.json(object, found));

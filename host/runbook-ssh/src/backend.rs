@@ -99,6 +99,9 @@ impl SshBackend {
             SshAct::Reboot { timeout_ms } => {
                 system::reboot(machine, &self.boot_id, Duration::from_millis((*timeout_ms).into()), ctx).await
             }
+            SshAct::Confirm { .. } => {
+                Err(CallError::Invalid("changes that are confirmed over a new connection are not there yet".to_owned()))
+            }
             SshAct::Http { request, .. } => self.http_change(machine, request, ctx).await,
         }
     }

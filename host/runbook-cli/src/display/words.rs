@@ -58,6 +58,7 @@ pub(crate) fn request(request: &Request) -> String {
             Act::Ssh(SshAct::Run { pipeline, .. }) => {
                 pipeline.iter().map(|command| argv(&command.argv)).collect::<Vec<_>>().join(" | ")
             }
+            Act::Ssh(SshAct::Confirm { commit, .. }) => commit.argv.join(" "),
             Act::Ssh(SshAct::Reboot { .. }) => "reboot".to_owned(),
             Act::Ssh(SshAct::Http { request, .. }) => format!("{} {}", request.method, request.url),
             Act::Files(act) => act.path.clone(),

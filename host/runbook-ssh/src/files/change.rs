@@ -263,6 +263,9 @@ pub(crate) async fn act(
             script.run(LINK, None).await
         }
         FileWant::Absent => script.run(ABSENT, None).await,
+        FileWant::AbsentIfEmpty | FileWant::Tree { .. } => {
+            Err(CallError::Invalid(format!("{}: this is not taken back yet", act.path)))
+        }
     }
 }
 

@@ -19,12 +19,16 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
     let none = Attributes::default();
     let attributes = match &act.want {
         FileWant::File { attributes, .. } | FileWant::Directory { attributes } => attributes,
-        FileWant::Link { .. } | FileWant::Absent => &none,
+        FileWant::Link { .. } | FileWant::Absent | FileWant::AbsentIfEmpty | FileWant::Tree { .. } => &none,
     };
     let wanted_sha256 = match &act.want {
         FileWant::File { content: Content::CopyOf(source), .. } => Some(source.sha256.clone()),
         FileWant::File { content, .. } => materialise(content, &ctx.secrets)?.map(|bytes| sha256(&bytes)),
-        FileWant::Directory { .. } | FileWant::Link { .. } | FileWant::Absent => None,
+        FileWant::Directory { .. }
+        | FileWant::Link { .. }
+        | FileWant::Absent
+        | FileWant::AbsentIfEmpty
+        | FileWant::Tree { .. } => None,
     };
     let compare = match &act.want {
         FileWant::Directory { .. } => "-",
@@ -67,6 +71,7 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
         content: found.content.map(Into::into),
         wanted_sha256,
         ids,
+        missing_parents: 0,
     })
 }
 
@@ -75,7 +80,8 @@ fn replaceable(machine: &Machine, path: &Path, is: FileKind, want: &FileWant) ->
     let fine = match want {
         FileWant::File { .. } | FileWant::Link { .. } => matches!(is, FileKind::File | FileKind::Link),
         FileWant::Directory { .. } => is == FileKind::Directory,
-        FileWant::Absent => true,
+        FileWant::AbsentIfEmpty => is == FileKind::Directory,
+        FileWant::Absent | FileWant::Tree { .. } => true,
     };
     if fine {
         return Ok(());
@@ -88,7 +94,7 @@ fn replaceable(machine: &Machine, path: &Path, is: FileKind, want: &FileWant) ->
     };
     let want = match want {
         FileWant::File { .. } => "a file",
-        FileWant::Directory { .. } => "a directory",
+        FileWant::Directory { .. } | FileWant::Tree { .. } | FileWant::AbsentIfEmpty => "a directory",
         FileWant::Link { .. } | FileWant::Absent => "a link",
     };
     Err(CallError::Conflict(format!(
