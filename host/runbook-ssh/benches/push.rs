@@ -105,6 +105,7 @@ async fn push(lab: &Lab, server: &Server, from: &Path, to: &Path) -> String {
         artifacts: PathBuf::new(),
         jail: None,
         field_manager: String::new(),
+        mark: None,
     };
     let node = Target::Machine("node".to_owned());
     let mut parts = Vec::new();

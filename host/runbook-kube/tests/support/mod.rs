@@ -62,6 +62,7 @@ pub(crate) fn context(seconds: f64) -> CallContext {
         artifacts: PathBuf::from("/nonexistent"),
         jail: None,
         field_manager: "runbook".to_owned(),
+        mark: None,
     }
 }
 

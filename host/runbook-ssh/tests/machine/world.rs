@@ -122,6 +122,7 @@ pub(crate) fn context(told: &Arc<Told>) -> CallContext {
         artifacts: PathBuf::new(),
         jail: None,
         field_manager: String::new(),
+        mark: None,
     }
 }
 
