@@ -272,6 +272,7 @@ mod tests {
             content: Some(Bytes::from(content)),
             wanted_sha256: Some(sha256(wanted.as_bytes())),
             ids: [("user:backup".to_owned(), "34".to_owned())].into(),
+            missing_parents: 0,
         })
     }
 

@@ -133,6 +133,7 @@ fn ssh_act(act: &SshAct) -> Outcome {
             "deferred" => Outcome::Deferred,
             program => Outcome::Done(output(program)),
         },
+        SshAct::Confirm { .. } => Outcome::Done(output("confirm")),
         SshAct::Reboot { .. } => Outcome::Done(output("reboot")),
         SshAct::Http { .. } => Outcome::Done(output("http")),
     }
