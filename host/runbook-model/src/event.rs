@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::call::{
     Act, Answer, Call, CallError, Content, FileWant, FilesAct, Input, KubeAct, Level, Outcome, Prior, Request,
-    Response, SshAct, Text, TextPart,
+    Response, SourceRef, SshAct, Text, TextPart,
 };
 
 /// Version of the event stream: `major.minor`. The minor grows with each new kind or field, the major with a change that
 /// older readers would misread.
-pub const VERSION: &str = "1.0";
+pub const VERSION: &str = "1.1";
 
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,53 @@ pub enum Verb {
     Plan,
     /// Carry them out.
     Exec,
+    /// Go on where an earlier session of the run ended.
+    Resume,
+    /// Take changes back.
+    Undo,
+    /// Take an undo back.
+    Redo,
+    /// Record what a person did in place of a step.
+    Done,
+}
+
+/// What was found of a change in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    /// It was carried out; its answer follows.
+    Done,
+    /// It was not; it may be intended again.
+    NotDone,
+    /// Nobody can tell, and doing it again does no harm.
+    Again,
+    /// Nobody can tell: a person must say.
+    Unclear,
+}
+
+/// How a block ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockEnd {
+    /// All of its steps ended well.
+    Well,
+    /// A step did not, and the block was undone.
+    Undone,
+    /// A step did not, and what was deferred to the end was carried out.
+    Released,
+}
+
+/// A proof that something lies somewhere, such as a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Of what sort: "backup".
+    pub kind: String,
+    /// Of what: "pvc/home/chime".
+    pub subject: String,
+    /// Where it lies, with its size and digest.
+    pub place: SourceRef,
+    /// When it was made, in milliseconds since 1970.
+    pub made_at: u64,
 }
 
 /// What became of a step, or of one instance of it.
@@ -187,6 +234,39 @@ pub enum Event {
         pid: u32,
         /// Boot id of the controller.
         boot_id: String,
+        /// How long the run may take as the runbook wants it, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rto_ms: Option<u64>,
+    },
+    /// A later session of the run begins.
+    Reopened {
+        /// What it is for.
+        verb: Verb,
+        /// Counts the sessions of the run: the first of these is 2.
+        session: u32,
+        /// Version of the program.
+        program: String,
+        /// SHA-256 of the runbook's file as it is now.
+        sha256: String,
+        /// All steps, as the runbook has them now.
+        steps: Vec<StepSketch>,
+        /// The plugins that they use.
+        plugins: Vec<PluginPin>,
+        /// What became different in the runbook, in words.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        edits: Vec<String>,
+        /// Conflicts do not keep an undo from going on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+        /// Process id of the writer.
+        pid: u32,
+        /// Boot id of the controller.
+        boot_id: String,
+    },
+    /// The run will not be gone on with: a person said so.
+    Abandoned {
+        /// Why.
+        because: String,
     },
     /// An instance of a step begins.
     StepStarted {
@@ -194,6 +274,39 @@ pub enum Event {
         instance: Instance,
         /// Counts from 1.
         attempt: u32,
+        /// How many calls it has made before, in all attempts.
+        #[serde(default)]
+        calls: u32,
+        /// Its inputs, rendered; secrets by name.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        inputs: Value,
+        /// The machines, by role.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        roles: Vec<(String, Vec<String>)>,
+        /// Keyed hash over action, inputs, values of secrets, machines and cluster.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        fingerprint: String,
+    },
+    /// A step that ended in an earlier session keeps its outcome and outputs.
+    Kept {
+        /// Which.
+        instance: Instance,
+        /// Its outcome.
+        outcome: StepOutcome,
+    },
+    /// What the plugin asks does not follow what it asked before: the step is looked at from its start.
+    Diverged {
+        /// Which.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What it asks now, and what it asked before.
+        why: String,
+    },
+    /// The calls that follow are those of the post-conditions.
+    Verifying {
+        /// Of which instance.
+        instance: Instance,
     },
     /// An observation was answered.
     Looked {
@@ -240,10 +353,62 @@ pub enum Event {
         call: u32,
         /// What will be done.
         request: Request,
-        /// What was there before.
+        /// What was there before, without contents.
         prior: Prior,
         /// What it alters.
         diff: Diff,
+        /// The granted path that let it pass.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jail: Option<String>,
+        /// The call of this instance that it takes back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undoes: Option<u32>,
+        /// What was there before, with contents, sealed; see the engine's vault.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
+    },
+    /// The answer to a change was lost: it is in doubt.
+    Lost {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// How.
+        error: CallError,
+    },
+    /// What was found of a change in doubt.
+    Settled {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What.
+        finding: Settlement,
+        /// In words.
+        why: String,
+    },
+    /// A person is needed.
+    Stuck {
+        /// For which instance.
+        instance: Instance,
+        /// For which of its calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<u32>,
+        /// Why.
+        why: String,
+        /// What to do by hand.
+        manual: Vec<String>,
+    },
+    /// A person said what became of a call.
+    Resolved {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// Whether it is done.
+        done: bool,
+        /// How the person knows.
+        because: String,
     },
     /// A change came back.
     Changed {
@@ -273,6 +438,75 @@ pub enum Event {
         call: u32,
         /// What will be done.
         request: Request,
+    },
+    /// A change that waited is not needed.
+    Lapsed {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+    },
+    /// A change is not in effect any more.
+    TakenBack {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// How, in words.
+        how: String,
+    },
+    /// An undo leaves a change as it is.
+    Left {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// Why.
+        why: String,
+    },
+    /// An undo goes on over a conflict, because a person said so.
+    Overridden {
+        /// By which instance.
+        instance: Instance,
+        /// The number of the call.
+        call: u32,
+        /// What is there in place of what was left.
+        conflict: String,
+    },
+    /// A block of steps begins.
+    Entered {
+        /// Its id.
+        block: String,
+    },
+    /// A block of steps ended, and nothing of it is open.
+    Exited {
+        /// Its id.
+        block: String,
+        /// How.
+        how: BlockEnd,
+    },
+    /// A proof was issued.
+    Receipt {
+        /// By which instance.
+        instance: Instance,
+        /// The proof.
+        receipt: Receipt,
+    },
+    /// A person did what the step is for.
+    ByHand {
+        /// Which.
+        instance: Instance,
+        /// In their words.
+        because: String,
+    },
+    /// A fault was injected, since this is a drill.
+    Drilled {
+        /// Into which instance.
+        instance: Instance,
+        /// Which call.
+        call: u32,
+        /// What.
+        fault: String,
     },
     /// The first value under a key.
     Baseline {
@@ -376,11 +610,31 @@ impl Event {
             | Self::Planned { request, .. }
             | Self::Unchanged { request, .. }
             | Self::Deferred { request, .. } => of_request(request),
-            Self::Intended { request, prior, .. } => of_request(request) + of_prior(prior),
+            Self::Intended { request, prior, kept, .. } => {
+                of_request(request) + of_prior(prior) + kept.as_ref().map_or(0, String::len)
+            }
             Self::Baseline { value, .. } | Self::StepFinished { outputs: value, .. } => of_json(value),
             Self::Log { message, .. } | Self::Progress { message, .. } => message.len(),
+            Self::StepStarted { inputs, .. } => of_json(inputs),
             Self::RunStarted { .. }
-            | Self::StepStarted { .. }
+            | Self::Reopened { .. }
+            | Self::Abandoned { .. }
+            | Self::Kept { .. }
+            | Self::Diverged { .. }
+            | Self::Verifying { .. }
+            | Self::Lost { .. }
+            | Self::Settled { .. }
+            | Self::Stuck { .. }
+            | Self::Resolved { .. }
+            | Self::Lapsed { .. }
+            | Self::TakenBack { .. }
+            | Self::Left { .. }
+            | Self::Overridden { .. }
+            | Self::Entered { .. }
+            | Self::Exited { .. }
+            | Self::Receipt { .. }
+            | Self::ByHand { .. }
+            | Self::Drilled { .. }
             | Self::Retrying { .. }
             | Self::Checked { .. }
             | Self::Verified { .. }

@@ -4,13 +4,12 @@
 //! stands in the first record. A line that was cut by a crash is left out; a line in the middle that does not match its
 //! checksum is damage, and is refused with the number of the record.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::event::{Event, Instance, Record, RunOutcome, VERSION};
+use crate::event::{Event, Record, VERSION};
 use crate::redact::{self, Redactor};
+use crate::state::State;
 
 /// Name of the journal in the folder of a run.
 pub const FILE: &str = "journal.jsonl";
@@ -151,96 +150,10 @@ fn decode_line(line: &str) -> Result<Record, String> {
     serde_json::from_str(line.record.get()).map_err(|error| error.to_string())
 }
 
-/// Where a run is, as its events tell. Live run and recovery share this one function.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct State {
-    started: bool,
-    finished: Option<RunOutcome>,
-    /// The steps at work.
-    open: BTreeSet<Instance>,
-    /// Changes that left the process and have not come back.
-    in_flight: BTreeSet<(Instance, u32)>,
-    /// Changes that wait for their timing; they may outlive their step.
-    deferred: BTreeSet<(Instance, u32)>,
-}
-
-impl State {
-    /// How the run ended; none: it has not, or nobody lived to write it.
-    pub fn finished(&self) -> Option<RunOutcome> {
-        self.finished
-    }
-
-    /// The steps that were begun and not ended.
-    pub fn open(&self) -> impl Iterator<Item = &Instance> {
-        self.open.iter()
-    }
-
-    /// The changes in doubt: each left the process, and its result is not known.
-    pub fn in_doubt(&self) -> impl Iterator<Item = &(Instance, u32)> {
-        self.in_flight.iter()
-    }
-
-    /// The state after an event.
-    ///
-    /// # Errors
-    ///
-    /// Why the event cannot follow.
-    pub fn next(mut self, event: &Event) -> Result<Self, String> {
-        if self.finished.is_some() {
-            return Err("the run has ended".to_owned());
-        }
-        match event {
-            Event::RunStarted { .. } if self.started => return Err("the run has begun already".to_owned()),
-            Event::RunStarted { .. } => self.started = true,
-            Event::Unknown => {}
-            _ if !self.started => return Err("the run has not begun".to_owned()),
-            Event::StepStarted { instance, .. } => {
-                self.open.insert(instance.clone());
-            }
-            Event::Deferred { instance, call, .. } => {
-                self.at_work(instance, None)?;
-                self.deferred.insert((instance.clone(), *call));
-            }
-            Event::Intended { instance, call, .. } => {
-                self.at_work(instance, Some(*call))?;
-                if !self.in_flight.insert((instance.clone(), *call)) {
-                    return Err(format!("call {call} of {instance} is in flight already"));
-                }
-            }
-            Event::Changed { instance, call, .. } => {
-                if !self.in_flight.remove(&(instance.clone(), *call)) {
-                    return Err(format!("call {call} of {instance} was not in flight"));
-                }
-                self.deferred.remove(&(instance.clone(), *call));
-            }
-            Event::Looked { instance, call, .. }
-            | Event::Unchanged { instance, call, .. }
-            | Event::Planned { instance, call, .. }
-            | Event::Denied { instance, call, .. } => self.at_work(instance, Some(*call))?,
-            Event::Baseline { instance, .. }
-            | Event::Checked { instance, .. }
-            | Event::Verified { instance, .. }
-            | Event::Retrying { instance, .. } => self.at_work(instance, None)?,
-            // A step that is not begun (skipped, not to be looked at yet) is ended all the same, so that all are accounted for.
-            Event::StepFinished { instance, .. } => {
-                self.open.remove(instance);
-            }
-            Event::Log { .. } | Event::Progress { .. } | Event::Confirmed { .. } => {}
-            Event::RunFinished { outcome, .. } => self.finished = Some(*outcome),
-        }
-        Ok(self)
-    }
-
-    fn at_work(&self, instance: &Instance, call: Option<u32>) -> Result<(), String> {
-        let deferred = call.is_some_and(|call| self.deferred.contains(&(instance.clone(), call)));
-        if deferred || self.open.contains(instance) { Ok(()) } else { Err(format!("{instance} is not at work")) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{StepOutcome, Summary, Verb};
+    use crate::event::{Instance, RunOutcome, StepOutcome, Summary, Verb};
 
     fn started() -> Event {
         Event::RunStarted {
@@ -256,6 +169,7 @@ mod tests {
             inputs: serde_json::json!({}),
             pid: 1,
             boot_id: String::new(),
+            rto_ms: None,
         }
     }
 
@@ -263,7 +177,14 @@ mod tests {
         let instance = Instance { step: "a".into(), host: None, item: None };
         let events = [
             started(),
-            Event::StepStarted { instance: instance.clone(), attempt: 1 },
+            Event::StepStarted {
+                instance: instance.clone(),
+                attempt: 1,
+                calls: 0,
+                inputs: serde_json::Value::Null,
+                roles: Vec::new(),
+                fingerprint: String::new(),
+            },
             Event::StepFinished {
                 instance,
                 outcome: StepOutcome::Unchanged,
@@ -301,7 +222,7 @@ mod tests {
         assert_eq!(records[1].event, Event::Unknown);
 
         let first = encode(&Record { seq: 1, at: 0, event: started() });
-        let record = first.replace("\"version\":\"1.0\"", "\"version\":\"2.0\"");
+        let record = first.replace("\"version\":\"1.1\"", "\"version\":\"2.0\"");
         let record = record.split_once("\"record\":").expect("a record").1.trim_end().strip_suffix('}').expect("end");
         let text = format!("{{\"sum\":\"{}\",\"record\":{record}}}\n", checksum(record.as_bytes()));
         assert_eq!(decode(&text), Err(ReadError::Version { found: "2.0".into() }));
@@ -310,7 +231,7 @@ mod tests {
     #[test]
     fn nothing_follows_the_end() {
         let mut text = journal();
-        text.push_str(&encode(&Record { seq: 5, at: 0, event: Event::Unknown }));
+        text.push_str(&encode(&Record { seq: 5, at: 0, event: Event::Entered { block: "b".into() } }));
         assert!(matches!(decode(&text), Err(ReadError::Illegal { seq: 5, .. })));
     }
 }

@@ -10,6 +10,7 @@ pub mod exit_code;
 pub mod expr;
 pub mod facet;
 pub mod grant;
+pub mod history;
 pub mod input_schema;
 pub mod inputs;
 pub mod journal;
@@ -22,7 +23,9 @@ pub mod redact;
 pub mod resolve;
 pub mod schema;
 pub mod schema_json;
+pub mod state;
 pub mod summary;
+pub mod undo;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]

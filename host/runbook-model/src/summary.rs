@@ -85,7 +85,7 @@ pub fn last_line(verb: Verb, outcome: RunOutcome, summary: &Summary) -> String {
         RunOutcome::Cancelled => "cancelled",
     };
     match verb {
-        Verb::Exec => format!(
+        Verb::Exec | Verb::Resume | Verb::Undo | Verb::Redo | Verb::Done => format!(
             "{word}: {steps} steps, {changed} changed, {unchanged} unchanged, {skipped} skipped, {failed} failed"
         ),
         Verb::Plan => {
@@ -128,6 +128,7 @@ mod tests {
             inputs: Value::Null,
             pid: 1,
             boot_id: String::new(),
+            rto_ms: None,
         }
     }
 

@@ -134,9 +134,10 @@ fn begun() -> Vec<Event> {
         inputs: json!({}),
         pid: 1,
         boot_id: String::new(),
+        rto_ms: None,
     };
     let instance = Instance { step: "a".into(), host: Some("n1".into()), item: None };
-    vec![started, Event::StepStarted { instance, attempt: 1 }]
+    vec![started, step_started(instance)]
 }
 
 proptest! {
@@ -171,4 +172,9 @@ fn a_token_that_stood_there_before_gives_no_secret() {
     let (clean, found) = REDACTOR.response(answer);
     assert_eq!(clean, Ok(Answer::Text("\u{27E6}secret:awkward\u{27E7} \u{27E6}secret:plain\u{27E7}".to_owned())));
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["plain"]);
+}
+
+fn step_started(instance: Instance) -> Event {
+    let (inputs, roles, fingerprint) = (serde_json::Value::Null, Vec::new(), String::new());
+    Event::StepStarted { instance, attempt: 1, calls: 0, inputs, roles, fingerprint }
 }
