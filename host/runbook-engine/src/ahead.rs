@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backend::{Backend, CallContext, Silent};
-use crate::broker::lock;
+use crate::shared::lock;
 
 /// Steps that are looked at ahead in the beginning, and at most.
 const FIRST: usize = 4;

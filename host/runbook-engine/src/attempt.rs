@@ -1,4 +1,4 @@
-//! One instance of a step: attempts, the check of convergence, the post-conditions.
+//! One instance of a step: attempts, replays of them, the check of convergence, the post-conditions.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -6,15 +6,22 @@ use std::time::{Duration, Instant};
 use runbook_model::call::{CallError, Target, secrets_of_inputs};
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::grant::{Grants, Terms};
+use runbook_model::history::{Heard, Past};
 use runbook_model::manifest::Action;
 use runbook_model::overlay::Overlay;
-use runbook_model::plan::{OnUnreachable, Step};
+use runbook_model::plan::{NeedsReceipt, OnUnreachable, Step};
+use runbook_model::state::may_have_changed;
 use serde_json::Value;
 
 use crate::ahead::{Foreseen, Lookout, Slot};
 use crate::backend::Backend;
-use crate::broker::{self, Broker, Deferred, Mode, Setup, Shared, lock};
+use crate::broker::{self, Broker, Deferred, Mode, Pulse, Setup};
+use crate::journal::JournalError;
 use crate::plugin::{PluginCall, PluginError, Plugins};
+use crate::replay::Replay;
+use crate::run::Gate;
+use crate::shared::{Shared, lock};
+use crate::unwind;
 
 /// How long a step may take where it does not say: nothing hangs for ever, and a restore of a night still fits.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -26,6 +33,7 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Task<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) plugins: &'a Arc<dyn Plugins>,
+    pub(crate) gate: &'a dyn Gate,
     pub(crate) step: &'a Step,
     pub(crate) plugin: &'a str,
     pub(crate) action: &'a Action,
@@ -34,6 +42,9 @@ pub(crate) struct Task<'a> {
     pub(crate) roles: Vec<(String, Vec<String>)>,
     pub(crate) inputs: Value,
     pub(crate) computed: std::collections::BTreeSet<String>,
+    pub(crate) needs_receipt: Option<NeedsReceipt>,
+    /// A failure of it is unwound: what it deferred is carried out on the way.
+    pub(crate) unwinds: bool,
     /// What its calls may do: the same in every attempt.
     pub(crate) grants: OnceLock<Arc<Grants>>,
 }
@@ -45,6 +56,8 @@ pub(crate) struct Finished {
     pub(crate) reason: Option<String>,
     /// What waits for the end of the block or run.
     pub(crate) later: Vec<(Arc<Broker>, Deferred)>,
+    /// It ended so in an earlier session.
+    pub(crate) kept: bool,
 }
 
 /// What later steps may know of an instance.
@@ -61,7 +74,47 @@ pub(crate) enum Outputs {
 impl Finished {
     pub(crate) fn without_outputs(outcome: StepOutcome, reason: impl Into<String>) -> Self {
         let outputs = if outcome == StepOutcome::MayChange { Outputs::Unknown } else { Outputs::None };
-        Self { outcome, outputs, reason: Some(reason.into()), later: Vec::new() }
+        Self { reason: Some(reason.into()), ..Self::of(outcome, outputs) }
+    }
+
+    fn of(outcome: StepOutcome, outputs: Outputs) -> Self {
+        Self { outcome, outputs, reason: None, later: Vec::new(), kept: false }
+    }
+}
+
+/// What goes on from one attempt to the next.
+struct Going {
+    pulse: Arc<Pulse>,
+    world: Arc<dyn Backend>,
+    replay: Option<Arc<Replay>>,
+    /// What an earlier attempt changed must be verified, though a later one finds nothing left to change.
+    changed: bool,
+    attempt: u32,
+    /// What waits for the end of the block or run.
+    later: Vec<(Arc<Broker>, Deferred)>,
+}
+
+/// Why an attempt gave no result.
+enum Broke {
+    /// The plugin, or a call of it.
+    Plugin(PluginError),
+    /// It asks something else than what the journal says.
+    Diverged { call: u32, why: String },
+    /// Nobody can tell what became of a change.
+    Stuck(String),
+    /// The answer to a change was lost.
+    Lost(PluginError),
+}
+
+impl From<PluginError> for Broke {
+    fn from(error: PluginError) -> Self {
+        Self::Plugin(error)
+    }
+}
+
+impl From<CallError> for Broke {
+    fn from(error: CallError) -> Self {
+        Self::Plugin(error.into())
     }
 }
 
@@ -74,6 +127,17 @@ impl Task<'_> {
     }
 
     fn broker(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
+        self.road(world, mode, deadline, Pulse::after(None), None)
+    }
+
+    fn road(
+        &self,
+        world: Arc<dyn Backend>,
+        mode: Mode,
+        deadline: Instant,
+        pulse: Arc<Pulse>,
+        replay: Option<Arc<Replay>>,
+    ) -> Arc<Broker> {
         Broker::new(Setup {
             shared: Arc::clone(self.shared),
             world,
@@ -84,6 +148,9 @@ impl Task<'_> {
             cluster: self.step.cluster.clone(),
             mode,
             deadline,
+            pulse,
+            replay,
+            needs_receipt: self.needs_receipt.clone(),
         })
     }
 
@@ -112,6 +179,35 @@ impl Task<'_> {
         self.step.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
     }
 
+    /// Keyed hash over all that it depends on: whether a finished instance would do the same again.
+    pub(crate) fn fingerprint(&self) -> String {
+        let secrets: Vec<_> = secrets_of_inputs(&self.inputs)
+            .into_iter()
+            .map(|name| (name.clone(), self.shared.secrets.0.get(&name).cloned()))
+            .collect();
+        let uses = (self.plugin, &self.action.name);
+        let all = (uses, &self.inputs, &self.roles, &self.step.cluster, secrets);
+        self.shared.vault.fingerprint(&serde_json::to_vec(&all).unwrap_or_default())
+    }
+
+    fn past(&self) -> Option<&Past> {
+        self.shared.past.past(&self.instance)
+    }
+
+    /// How it ended in an earlier session, where it ended well and would do the same again.
+    pub(crate) async fn kept(&self) -> Result<Option<Finished>, JournalError> {
+        let Some(past) = self.past() else { return Ok(None) };
+        let (Some(ended), Some(started)) = (&past.ended, &past.started) else { return Ok(None) };
+        let is_done = matches!(ended.outcome, StepOutcome::Unchanged | StepOutcome::Changed);
+        if !is_done || started.fingerprint != self.fingerprint() {
+            return Ok(None);
+        }
+        let event = Event::Kept { instance: self.instance.clone(), outcome: ended.outcome };
+        self.shared.journal.append(event, false).await?;
+        let outputs = Outputs::Known(ended.outputs.clone());
+        Ok(Some(Finished { kept: true, ..Finished::of(ended.outcome, outputs) }))
+    }
+
     /// The world, as far as it is not known ahead.
     async fn foreseen(&self) -> Arc<dyn Backend> {
         let world = Arc::clone(&self.shared.backend);
@@ -129,7 +225,7 @@ impl Task<'_> {
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&world), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
-        let finished = road.finish().await;
+        let finished = road.finish().await.1;
         let tally = road.tally();
         let is_well = result.is_ok() && finished.is_ok() && tally.planned.is_empty() && !tally.perhaps;
         if is_well && self.action.verifies {
@@ -165,7 +261,7 @@ impl Task<'_> {
         let road = self.broker(world, mode, deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let result = match result {
-            Ok(outputs) => road.finish().await.map(|_| outputs).map_err(PluginError::Call),
+            Ok(outputs) => road.finish().await.1.map(|()| outputs).map_err(PluginError::Call),
             Err(error) => Err(error),
         };
         let tally = road.tally();
@@ -174,16 +270,12 @@ impl Task<'_> {
         match result {
             Ok(outputs) => {
                 let known = !tally.perhaps && !tally.planned.iter().any(|planned| planned.process);
-                Finished {
-                    outcome: if would_change { StepOutcome::Changed } else { StepOutcome::Unchanged },
-                    outputs: if known { Outputs::Known(outputs) } else { Outputs::Unknown },
-                    reason: None,
-                    later: Vec::new(),
-                }
+                let outcome = if would_change { StepOutcome::Changed } else { StepOutcome::Unchanged };
+                Finished::of(outcome, if known { Outputs::Known(outputs) } else { Outputs::Unknown })
             }
             Err(PluginError::Call(CallError::Unknown(reason))) => {
                 let outcome = if would_change { StepOutcome::Changed } else { StepOutcome::MayChange };
-                Finished { outcome, outputs: Outputs::Unknown, reason: Some(reason), later: Vec::new() }
+                Finished { reason: Some(reason), ..Finished::of(outcome, Outputs::Unknown) }
             }
             Err(error) => match (&error, pending()) {
                 // What fails on a target that is not ready yet, may be well when its time has come.
@@ -203,17 +295,34 @@ impl Task<'_> {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
         let patience = Instant::now() + self.timeout();
-        let mut attempt = 1;
-        // What an earlier attempt changed must be verified, though a later one finds nothing left to change.
-        let mut changed = false;
-        let mut world = self.foreseen().await;
+        let mut going = match self.set_out().await {
+            Ok(going) => going,
+            Err(finished) => return finished,
+        };
+        // Of this session.
+        let mut tried = 1;
         loop {
-            if let Err(error) = self.tell(Event::StepStarted { instance: self.instance.clone(), attempt }).await {
-                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
-            }
-            let error = match self.attempt(&world, &mut changed, meanwhile).await {
-                Ok(finished) => return finished,
-                Err(error) => error,
+            let error = match self.attempt(&mut going, attempts > tried, meanwhile).await {
+                Ok(finished) => return Finished { later: going.later, ..finished },
+                Err(Broke::Stuck(why)) => {
+                    return Finished { later: going.later, ..Finished::without_outputs(StepOutcome::Stuck, why) };
+                }
+                Err(Broke::Diverged { call, why }) => match self.diverged(&mut going, call, why).await {
+                    Ok(()) => continue,
+                    Err(finished) => return Finished { later: going.later, ..finished },
+                },
+                Err(Broke::Lost(error)) => {
+                    // Not to be tried anew: what was lost is found out first.
+                    going.replay = self.replay_now().await;
+                    if going.replay.is_none() {
+                        return Finished { later: going.later, ..self.failed(error, &None) };
+                    }
+                    error
+                }
+                Err(Broke::Plugin(error)) => {
+                    going.replay = None;
+                    error
+                }
             };
             let (pause, again) = match &error {
                 _ if self.shared.cancel.is_cancelled() => (backoff, false),
@@ -228,7 +337,7 @@ impl Task<'_> {
                     | CallError::Conflict(_)
                     | CallError::NotFound(_)
                     | CallError::Failed(_),
-                ) => (backoff, attempt < attempts),
+                ) => (backoff, tried < attempts),
                 // Another attempt would meet the same.
                 PluginError::Call(CallError::Denied(_) | CallError::Unknown(_) | CallError::Invalid(_))
                 | PluginError::Crashed { .. }
@@ -237,10 +346,17 @@ impl Task<'_> {
                 | PluginError::BadAnswer { .. } => (backoff, false),
             };
             if !again {
-                return self.failed(error, &None);
+                let lost = going.replay.is_some();
+                let finished = self.failed(error, &None);
+                // A change in doubt is nothing to be passed over.
+                let outcome = match finished.outcome {
+                    StepOutcome::Skipped if lost => StepOutcome::Unreachable,
+                    outcome => outcome,
+                };
+                return Finished { outcome, later: going.later, ..finished };
             }
             self.shared.foresight.disturb();
-            world = Arc::clone(&self.shared.backend);
+            going.world = Arc::clone(&self.shared.backend);
             let event = Event::Retrying {
                 instance: self.instance.clone(),
                 error: CallError::Failed(error.to_string()),
@@ -254,39 +370,137 @@ impl Task<'_> {
                 () = self.shared.cancel.cancelled() => {}
             }
             backoff = backoff.saturating_mul(2);
-            attempt += 1;
+            tried += 1;
+            if going.replay.is_none()
+                && let Err(error) = self.begin(&mut going).await
+            {
+                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
+            }
         }
+    }
+
+    /// Begins the first attempt of this session, or goes on with the last one of an earlier session.
+    async fn set_out(&self) -> Result<Going, Finished> {
+        let past = self.past();
+        let mut going = Going {
+            pulse: Pulse::after(past),
+            world: self.foreseen().await,
+            replay: None,
+            changed: past.is_some_and(|past| past.changed_before),
+            attempt: past.map_or(0, |past| past.attempts),
+            later: Vec::new(),
+        };
+        let failed = |error: &dyn std::fmt::Display| Finished::without_outputs(StepOutcome::Failed, error.to_string());
+        let replay = Replay::of(&self.shared.past, &self.instance, &self.shared.vault);
+        if let (Some(replay), Some(started)) = (replay, past.and_then(|past| past.started.as_ref())) {
+            going.world = Arc::clone(&self.shared.backend);
+            if started.fingerprint == self.fingerprint() {
+                going.replay = Some(Arc::new(replay));
+                return Ok(going);
+            }
+            let why = "its inputs are not what they were".to_owned();
+            self.diverged(&mut going, 0, why).await?;
+            return Ok(going);
+        }
+        unwind::close(self.shared, &self.instance).await.map_err(|error| failed(&error))?;
+        self.begin(&mut going).await.map_err(|error| failed(&error))?;
+        Ok(going)
+    }
+
+    /// Begins an attempt from its start.
+    async fn begin(&self, going: &mut Going) -> Result<(), JournalError> {
+        going.attempt += 1;
+        going.replay = None;
+        let calls = going.pulse.calls();
+        let event = Event::StepStarted {
+            instance: self.instance.clone(),
+            attempt: going.attempt,
+            calls,
+            inputs: self.inputs.clone(),
+            roles: self.roles.clone(),
+            fingerprint: self.fingerprint(),
+        };
+        let place = self.shared.journal.append(event, false).await?;
+        going.pulse.begin(calls, place.at);
+        Ok(())
+    }
+
+    /// What the journal knows of the attempt that is going on.
+    async fn replay_now(&self) -> Option<Arc<Replay>> {
+        let history = self.shared.history().await.ok()?;
+        Replay::of(&history, &self.instance, &self.shared.vault).map(Arc::new)
+    }
+
+    /// The step is looked at from its start. Where it has changed something already, a person is asked first.
+    async fn diverged(&self, going: &mut Going, call: u32, why: String) -> Result<(), Finished> {
+        let failed = |error: &dyn std::fmt::Display| Finished::without_outputs(StepOutcome::Failed, error.to_string());
+        let changed = self.past().is_some_and(|past| {
+            past.tape.0.values().any(|taped| matches!(&taped.what, Heard::Changed(response) if may_have_changed(response)))
+        });
+        if changed {
+            let text = format!(
+                "it had changed something before the run broke off, and does not ask now what it asked then ({why}). Look at it again \
+                 from its start?"
+            );
+            let verdict = self.gate.confirm(&self.instance.to_string(), &text, None).await;
+            let (step, by) = (format!("{}: from its start", self.instance), verdict.by);
+            let event = Event::Confirmed { step, by, approved: verdict.approved };
+            self.tell(event).await.map_err(|error| failed(&error))?;
+            if !verdict.approved {
+                let why = format!("{why}; it was not agreed to look at it again from its start");
+                return Err(Finished::without_outputs(StepOutcome::Cancelled, why));
+            }
+        }
+        unwind::close(self.shared, &self.instance).await.map_err(|error| failed(&error))?;
+        let event = Event::Diverged { instance: self.instance.clone(), call, why };
+        self.tell(event).await.map_err(|error| failed(&error))?;
+        going.changed |= changed;
+        self.begin(going).await.map_err(|error| failed(&error))
     }
 
     async fn attempt(
         &self,
-        world: &Arc<dyn Backend>,
-        changed: &mut bool,
+        going: &mut Going,
+        more: bool,
         meanwhile: &(dyn Fn() + Sync),
-    ) -> Result<Finished, PluginError> {
+    ) -> Result<Finished, Broke> {
         let deadline = Instant::now() + self.timeout();
+        if let Some(replay) = &going.replay {
+            going.pulse.begin(replay.first(), replay.began_at());
+        }
         let acting = self.shared.foresight.acts();
-        let road = self.broker(Arc::clone(world), Mode::Apply, deadline);
+        let replay = going.replay.clone();
+        let road = self.road(Arc::clone(&going.world), Mode::Apply, deadline, Arc::clone(&going.pulse), replay.clone());
         let converged = self.plugins.converge(self.call(&road, deadline)).await;
         road.settled().await;
-        // What was deferred runs however the step ended; it gets time of its own.
-        let later = road.finish().await;
+        if let Some((call, why)) = replay.as_ref().and_then(|replay| replay.diverged()) {
+            return Err(Broke::Diverged { call, why });
+        }
+        // What was deferred runs however the step ended; it gets time of its own. Where the step is unwound, its time comes on the way.
+        let unwinds = self.unwinds && converged.is_err() && !more;
+        let finished = if unwinds { Ok(()) } else { self.finish(&road, going).await };
         let tally = road.tally();
-        *changed |= tally.changed + tally.repeated > 0;
-        let outputs = converged?;
-        let later = later?;
+        going.changed |= tally.changed + tally.repeated > 0;
+        if let Some(why) = tally.stuck {
+            return Err(Broke::Stuck(why));
+        }
+        let outputs = converged.map_err(|error| if tally.lost { Broke::Lost(error) } else { error.into() })?;
+        finished.map_err(|error| if tally.lost { Broke::Lost(error.into()) } else { error.into() })?;
         drop(acting);
         if tally.changed > 0 {
             meanwhile();
             self.check().await?;
         }
-        self.verify(world, *changed, deadline).await?;
-        Ok(Finished {
-            outcome: if *changed { StepOutcome::Changed } else { StepOutcome::Unchanged },
-            outputs: Outputs::Known(outputs),
-            reason: None,
-            later: later.into_iter().map(|deferred| (Arc::clone(&road), deferred)).collect(),
-        })
+        self.verify(going, deadline).await?;
+        let outcome = if going.changed { StepOutcome::Changed } else { StepOutcome::Unchanged };
+        Ok(Finished::of(outcome, Outputs::Known(outputs)))
+    }
+
+    /// Carries out what was deferred to the end of the step; what waits longer goes along.
+    async fn finish(&self, road: &Arc<Broker>, going: &mut Going) -> Result<(), CallError> {
+        let (later, finished) = road.finish().await;
+        going.later.extend(later.into_iter().map(|deferred| (Arc::clone(road), deferred)));
+        finished
     }
 
     /// After a change, the same function in plan mode must find nothing left to do.
@@ -313,26 +527,81 @@ impl Task<'_> {
 
     /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
     /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
-    async fn verify(&self, world: &Arc<dyn Backend>, changed: bool, deadline: Instant) -> Result<(), PluginError> {
+    async fn verify(&self, going: &Going, deadline: Instant) -> Result<(), Broke> {
         if !self.action.verifies {
             return Ok(());
         }
-        let mode = if changed { Mode::Apply } else { Mode::Check(Arc::default()) };
-        let road = self.broker(Arc::clone(world), mode, deadline);
+        let world = Arc::clone(&going.world);
+        let road = if going.changed {
+            self.tell(Event::Verifying { instance: self.instance.clone() }).await?;
+            self.road(world, Mode::Apply, deadline, Arc::clone(&going.pulse), going.replay.clone())
+        } else {
+            self.broker(world, Mode::Check(Arc::default()), deadline)
+        };
         let wrong = self.plugins.verify(self.call(&road, deadline)).await;
-        let finished = road.finish().await;
+        if let Some((call, why)) = road.replay().and_then(Replay::diverged) {
+            return Err(Broke::Diverged { call, why });
+        }
+        let finished = road.finish().await.1;
+        let tally = road.tally();
+        if let Some(why) = tally.stuck {
+            return Err(Broke::Stuck(why));
+        }
         let wrong = match wrong {
-            Err(PluginError::Call(CallError::Unknown(_))) if !changed => return Ok(()),
+            Err(PluginError::Call(CallError::Unknown(_))) if !going.changed => return Ok(()),
+            Err(error) if tally.lost => return Err(Broke::Lost(error)),
             wrong => wrong?,
         };
         finished?;
-        if changed || !wrong.is_empty() {
+        if going.changed || !wrong.is_empty() {
             self.tell(Event::Verified { instance: self.instance.clone(), wrong: wrong.clone() }).await?;
         }
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(PluginError::Call(CallError::Failed(format!("it does not serve its purpose: {}", wrong.join("; ")))))
+        let text = format!("it does not serve its purpose: {}", wrong.join("; "));
+        Err(PluginError::Call(CallError::Failed(text)).into())
+    }
+
+    /// Whether the step's purpose is fulfilled as things are: nothing left to do, and its post-conditions hold. What is wrong, in words.
+    pub(crate) async fn judge(&self) -> Vec<String> {
+        let due = self.is_due().await;
+        let mut wrong = match due.outcome {
+            StepOutcome::Unchanged => Vec::new(),
+            StepOutcome::Changed => vec!["the step would still change something".to_owned()],
+            _ => vec![due.reason.unwrap_or_else(|| "it cannot be looked at".to_owned())],
+        };
+        if wrong.is_empty() && self.action.verifies {
+            let deadline = Instant::now() + self.timeout();
+            let world = Arc::clone(&self.shared.backend);
+            let road = self.broker(world, Mode::Check(Arc::default()), deadline);
+            match self.plugins.verify(self.call(&road, deadline)).await {
+                Ok(found) => wrong = found,
+                // A proof that needs a change cannot be given by looking.
+                Err(PluginError::Call(CallError::Unknown(_))) => {}
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
+        wrong
+    }
+
+    /// A person did what the step is for: it is recorded as an attempt that found nothing to do.
+    pub(crate) async fn by_hand(&self, because: &str) -> Result<Finished, JournalError> {
+        let past = self.past();
+        let mut going = Going {
+            pulse: Pulse::after(past),
+            world: Arc::clone(&self.shared.backend),
+            replay: None,
+            changed: false,
+            attempt: past.map_or(0, |past| past.attempts),
+            later: Vec::new(),
+        };
+        self.begin(&mut going).await?;
+        let event = Event::ByHand { instance: self.instance.clone(), because: because.to_owned() };
+        self.shared.journal.append(event, false).await?;
+        let outputs = self.is_due().await.outputs;
+        let reason = Some(format!("done by hand: {because}"));
+        Ok(Finished { reason, ..Finished::of(StepOutcome::Unchanged, outputs) })
     }
 
     async fn tell(&self, event: Event) -> Result<(), CallError> {

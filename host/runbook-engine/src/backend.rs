@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use runbook_model::call::{Act, CallError, Finding, Look, Prior, Response, Target};
+use runbook_model::event::Instance;
 use tokio_util::sync::CancellationToken;
 
 /// The world behind the broker. Implementations hold the connections; they know nothing of grants, modes or journals.
@@ -61,6 +62,19 @@ pub struct CallContext {
     pub field_manager: String,
     /// What marks a change at its target; none for what only looks.
     pub mark: Option<Mark>,
+    /// Whose call it is; none where it is the program's own.
+    pub origin: Option<Origin>,
+}
+
+/// Whose call it is: for drills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The instance of a step.
+    pub instance: Instance,
+    /// The number of its call.
+    pub call: u32,
+    /// Whether it takes another one back.
+    pub is_undo: bool,
 }
 
 /// What marks a change at its target, so that its fate can be found out after a crash, and so that two runs do not change the same

@@ -2,59 +2,38 @@
 //!
 //! A [`Broker`] stands for one attempt of one instance of a step. In apply, observations and changes go to the world, a change
 //! only after its intent is durable. In a plan or a check of convergence, observations go to the world through the overlay,
-//! and changes go into the overlay.
+//! and changes go into the overlay. What the journal already knows of an attempt is answered from there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Content, FileWant, FilesAct, KubeLook, Look, Note, Outcome, Prior, Request,
-    Response, Target, Timing, Verdict,
+    Act, Answer, Call, CallError, Change, FilesAct, KubeLook, Look, Note, Outcome, Request, Response, SourceRef,
+    Target, Timing, Verdict,
 };
-use runbook_model::delta::{self, delta};
-use runbook_model::event::{Diff, Event, Instance};
+use runbook_model::delta;
+use runbook_model::event::{Event, Instance, Receipt};
 use runbook_model::grant::{Grants, Refused};
+use runbook_model::history::{Heard, Past, Taped};
+use runbook_model::journal;
 use runbook_model::overlay::{Overlay, Seen};
-use runbook_model::redact::{self, Redactor};
+use runbook_model::plan::NeedsReceipt;
+use runbook_model::redact;
+use runbook_model::state::may_have_changed;
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
-use crate::ahead::Foresight;
-use crate::backend::{Backend, CallContext, Progress, Secrets};
-use crate::journal::{self, Journal, JournalError};
+use crate::backend::{Backend, CallContext, Mark, Origin, Progress, Secrets};
+use crate::journal::{Journal, JournalError, Place, now_ms};
 use crate::plugin::Road;
+use crate::replay::{Replay, Replayed};
+use crate::shared::{Shared, lock};
 
 /// How long the changes may take that are carried out after their step: to start a workload again, to resume GitOps.
 const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
-
-/// How long a change that is being ended may take to say how it ended.
-const SETTLING: Duration = Duration::from_secs(60);
-
-/// What all steps of a run share.
-pub struct Shared {
-    /// The world.
-    pub backend: Arc<dyn Backend>,
-    /// Where events go.
-    pub journal: Journal,
-    /// Keeps secrets out of answers.
-    pub redactor: Redactor,
-    /// Puts secrets in.
-    pub secrets: Arc<Secrets>,
-    /// Folder of artifacts.
-    pub artifacts: PathBuf,
-    /// Cancelled when the run is.
-    pub cancel: CancellationToken,
-    /// Name of the run.
-    pub run: String,
-    /// The first value under each key, by step.
-    pub baselines: Mutex<BTreeMap<(String, String), serde_json::Value>>,
-    /// What is known of the next steps.
-    pub foresight: Arc<Foresight>,
-}
 
 /// What a road does with changes.
 #[derive(Clone)]
@@ -67,24 +46,59 @@ pub enum Mode {
     Check(Arc<Mutex<Overlay>>),
 }
 
+/// The count of calls of an instance, and its clock: both go on through its attempts.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    calls: AtomicU32,
+    now_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// For an instance with this past.
+    pub fn after(past: Option<&Past>) -> Arc<Self> {
+        Self::at(past.map_or(0, |past| past.calls))
+    }
+
+    pub(crate) fn at(calls: u32) -> Arc<Self> {
+        // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
+        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms()) })
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin(&self, calls: u32, now_ms: u64) {
+        self.calls.store(calls, Ordering::Relaxed);
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn next(&self) -> u32 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// One attempt of one instance of a step.
 pub struct Broker {
-    shared: Arc<Shared>,
-    world: Arc<dyn Backend>,
-    instance: Instance,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) world: Arc<dyn Backend>,
+    pub(crate) instance: Instance,
     grants: Arc<Grants>,
     secrets: Mutex<Held>,
     roles: Vec<(String, Vec<String>)>,
     cluster: Option<String>,
-    mode: Mode,
+    pub(crate) mode: Mode,
     deadline: Instant,
     cancel: CancellationToken,
-    calls: AtomicU32,
-    now_ms: AtomicU64,
-    tally: Mutex<Tally>,
+    pulse: Arc<Pulse>,
+    replay: Option<Arc<Replay>>,
+    pub(crate) tally: Mutex<Tally>,
+    /// The receipt without which nothing is changed.
+    needs_receipt: Option<NeedsReceipt>,
     /// Read by each change that has left the process and not come back.
-    in_flight: Arc<RwLock<()>>,
-    this: std::sync::Weak<Self>,
+    pub(crate) in_flight: Arc<RwLock<()>>,
+    pub(crate) this: std::sync::Weak<Self>,
 }
 
 /// The secrets that a step holds.
@@ -114,7 +128,11 @@ pub struct Tally {
     pub perhaps: bool,
     /// A call that was not granted.
     pub denied: Option<String>,
-    deferred: Vec<Deferred>,
+    /// The answer to a change was lost.
+    pub lost: bool,
+    /// A person is needed; why.
+    pub stuck: Option<String>,
+    pub(crate) deferred: Vec<Deferred>,
 }
 
 /// A change that a plan found.
@@ -131,9 +149,9 @@ pub struct Planned {
 /// A change that waits for its timing.
 #[derive(Debug, Clone)]
 pub struct Deferred {
-    call: u32,
-    target: Target,
-    change: Change,
+    pub(crate) call: u32,
+    pub(crate) target: Target,
+    pub(crate) change: Change,
 }
 
 impl Deferred {
@@ -163,6 +181,12 @@ pub struct Setup {
     pub mode: Mode,
     /// When the attempt must be over.
     pub deadline: Instant,
+    /// The count of the instance's calls.
+    pub pulse: Arc<Pulse>,
+    /// What the journal knows of the attempt.
+    pub(crate) replay: Option<Arc<Replay>>,
+    /// The receipt without which nothing is changed.
+    pub needs_receipt: Option<NeedsReceipt>,
 }
 
 impl Broker {
@@ -179,13 +203,38 @@ impl Broker {
             cancel: setup.shared.cancel.clone(),
             shared: setup.shared,
             world: setup.world,
-            calls: AtomicU32::new(0),
-            // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
-            now_ms: AtomicU64::new(journal::now_ms()),
+            pulse: setup.pulse,
+            replay: setup.replay,
             tally: Mutex::new(Tally::default()),
+            needs_receipt: setup.needs_receipt,
             in_flight: Arc::default(),
             this: this.clone(),
         })
+    }
+
+    /// A road for requests that stand in the journal. It goes on although the run was cancelled.
+    pub(crate) fn of_journal(
+        shared: &Arc<Shared>,
+        instance: &Instance,
+        target: &Target,
+        jail: Option<String>,
+        pulse: Arc<Pulse>,
+    ) -> Arc<Self> {
+        Self::new(Setup {
+            shared: Arc::clone(shared),
+            world: Arc::clone(&shared.backend),
+            instance: instance.clone(),
+            grants: Arc::new(Grants::of_journal(target, jail)),
+            secrets: shared.secrets.0.keys().cloned().collect(),
+            roles: Vec::new(),
+            cluster: None,
+            mode: Mode::Apply,
+            deadline: Instant::now() + AFTERWARDS,
+            pulse,
+            replay: None,
+            needs_receipt: None,
+        })
+        .afterwards()
     }
 
     /// Whose calls these are.
@@ -196,6 +245,16 @@ impl Broker {
     /// What the attempt came to so far.
     pub fn tally(&self) -> Tally {
         lock(&self.tally).clone()
+    }
+
+    /// The number of a call that nobody has made yet.
+    pub(crate) fn next_call(&self) -> u32 {
+        self.pulse.next()
+    }
+
+    /// What the journal knows of the attempt.
+    pub(crate) fn replay(&self) -> Option<&Replay> {
+        self.replay.as_deref()
     }
 
     /// The same road for what must be carried out although the step failed, was cancelled or used up its time.
@@ -211,84 +270,16 @@ impl Broker {
             mode: self.mode.clone(),
             deadline: Instant::now() + AFTERWARDS,
             cancel: CancellationToken::new(),
-            calls: AtomicU32::new(self.calls.load(Ordering::Relaxed)),
-            now_ms: AtomicU64::new(self.now_ms()),
+            pulse: Arc::clone(&self.pulse),
+            replay: self.replay.clone(),
             tally: Mutex::new(Tally::default()),
+            needs_receipt: None,
             in_flight: Arc::default(),
             this: this.clone(),
         })
     }
 
-    /// Waits for the changes that a guest left behind when its time was over: what ends them, and says how, comes a little later.
-    pub async fn settled(&self) {
-        // Whatever does not come back in this time is in doubt.
-        let _ = tokio::time::timeout(SETTLING, self.in_flight.write()).await;
-    }
-
-    /// Carries out what was deferred to the end of the step, last in, first out. The rest is given back, for the end of the block.
-    ///
-    /// # Errors
-    ///
-    /// The first change that failed; the others are tried all the same.
-    pub async fn finish(&self) -> Result<Vec<Deferred>, CallError> {
-        let deferred = std::mem::take(&mut lock(&self.tally).deferred);
-        if deferred.is_empty() {
-            return Ok(Vec::new());
-        }
-        let changed = self.has_changed();
-        let road = self.afterwards();
-        let (mut later, mut failed) = (Vec::new(), None);
-        for change in deferred.into_iter().rev() {
-            match change.change.effect.timing {
-                Timing::BlockEnd => later.push(change),
-                Timing::StepEndIfChanged if !changed => {}
-                Timing::StepEndIfChanged | Timing::StepEnd | Timing::Now => {
-                    if let Err(error) = road.carry_out(change).await {
-                        failed.get_or_insert(error);
-                    }
-                }
-            }
-        }
-        let afterwards = road.tally();
-        let mut tally = lock(&self.tally);
-        tally.changed += afterwards.changed;
-        tally.repeated += afterwards.repeated;
-        tally.planned.extend(afterwards.planned);
-        tally.perhaps |= afterwards.perhaps;
-        drop(tally);
-        later.reverse();
-        failed.map_or(Ok(later), Err)
-    }
-
-    /// Whether something was changed, or planned.
-    fn has_changed(&self) -> bool {
-        let tally = lock(&self.tally);
-        tally.changed + tally.repeated + tally.planned.len() > 0
-    }
-
-    /// Carries out a change whose time has come.
-    ///
-    /// # Errors
-    ///
-    /// It failed; a command that ended with another code than 0 did.
-    pub async fn carry_out(&self, deferred: Deferred) -> Result<(), CallError> {
-        let Deferred { call, target, change } = deferred;
-        let summary = change.effect.summary.clone();
-        let jail = self.passes(&Request { target: target.clone(), call: Call::Change(change.clone()) })?;
-        match self.change(call, target, change, jail).await? {
-            Answer::Outcome(Outcome::Done(output)) if !output.exit.success() => {
-                let tail = output.stderr.lossy();
-                let tail = tail.trim().lines().last().unwrap_or_default();
-                Err(CallError::Failed(format!("{summary}: {}: {tail}", output.exit)))
-            }
-            Answer::Outcome(Outcome::PodDone(output)) if output.exit_code != 0 => {
-                Err(CallError::Failed(format!("{summary}: exit code {}", output.exit_code)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn passes(&self, request: &Request) -> Result<Option<String>, CallError> {
+    pub(crate) fn passes(&self, request: &Request) -> Result<Option<String>, CallError> {
         let strange = request.secrets().into_iter().find(|name| !lock(&self.secrets).names.contains(name));
         let checked = match strange {
             Some(name) => Err(Refused(format!("the step was not given the secret `{name}`"))),
@@ -304,22 +295,27 @@ impl Broker {
     }
 
     /// The secrets that the step holds.
-    fn held(&self) -> Arc<Secrets> {
+    pub(crate) fn held(&self) -> Arc<Secrets> {
         Arc::clone(&lock(&self.secrets).values)
     }
 
     /// Takes the secrets out of an answer. Those that stood in it, the step may write back to where it may write.
-    fn redact(&self, response: Response) -> Response {
+    pub(crate) fn redact(&self, response: Response) -> Response {
         let (redacted, found) = self.shared.redactor.response(response);
+        self.hold(found);
+        redacted
+    }
+
+    fn hold(&self, found: BTreeSet<String>) {
         let mut held = lock(&self.secrets);
         if !found.is_subset(&held.names) {
             let names = &held.names | &found;
             *held = Held::new(names, &self.shared.secrets);
         }
-        redacted
     }
 
-    fn context(&self, jail: Option<String>) -> CallContext {
+    /// The circumstances of a call. `change`: it is a change whose intent is this record.
+    pub(crate) fn context(&self, jail: Option<String>, call: u32, change: Option<u64>) -> CallContext {
         CallContext {
             deadline: self.deadline,
             cancel: self.cancel.clone(),
@@ -330,18 +326,28 @@ impl Broker {
             artifacts: self.shared.artifacts.clone(),
             jail,
             field_manager: format!("runbook-{}", self.instance.step.replace('/', "-")),
-            mark: None,
+            mark: change.map(|record| Mark {
+                run: self.shared.run.clone(),
+                session: self.shared.session(),
+                record,
+                owner: self.shared.owner.clone(),
+            }),
+            origin: Some(Origin { instance: self.instance.clone(), call, is_undo: false }),
         }
     }
 
     /// Writes an event. In a check, calls leave no trace.
-    async fn note(&self, event: Event, durable: bool) -> Result<(), CallError> {
+    pub(crate) async fn note(&self, event: Event, durable: bool) -> Result<Place, CallError> {
         if matches!(self.mode, Mode::Check(_)) {
-            return Ok(());
+            return Ok(Place { seq: 0, at: self.now_ms() });
         }
-        let at = self.shared.journal.append(event, durable).await.map_err(broken)?;
-        self.now_ms.store(at, Ordering::Relaxed);
-        Ok(())
+        let is_answer = !matches!(event, Event::Log { .. } | Event::Progress { .. });
+        let place = self.shared.journal.append(event, durable).await.map_err(broken)?;
+        // A replay knows the times of answers alone.
+        if is_answer {
+            self.pulse.now_ms.store(place.at, Ordering::Relaxed);
+        }
+        Ok(place)
     }
 
     async fn look(&self, call: u32, target: Target, look: Look, jail: Option<String>) -> Response {
@@ -353,7 +359,7 @@ impl Broker {
         let response = match seen {
             Seen::Answer(response) => response,
             seen @ (Seen::Through | Seen::Merge) => {
-                let response = self.world.look(&target, &look, &self.context(jail)).await;
+                let response = self.world.look(&target, &look, &self.context(jail, call, None)).await;
                 let response = self.redact(response);
                 if matches!(
                     (&self.mode, &look),
@@ -377,7 +383,7 @@ impl Broker {
     }
 
     /// Writes down what was seen. Some things only the world can deny: where a link really leads.
-    async fn looked(
+    pub(crate) async fn looked(
         &self,
         call: u32,
         request: Request,
@@ -390,140 +396,24 @@ impl Broker {
                 lock(&self.tally).denied.get_or_insert_with(|| text.clone());
                 Event::Denied { instance, call, request, reason: error.to_string() }
             }
-            _ => Event::Looked { instance, call, request, response: response.clone(), elapsed_us: micros(started) },
+            _ => {
+                let kept = self.sealed_answer(response)?;
+                let response = response.clone();
+                Event::Looked { instance, call, request, response, elapsed_us: micros(started), kept }
+            }
         };
-        self.note(event, false).await
+        self.note(event, false).await.map(drop)
     }
 
-    async fn change(&self, call: u32, target: Target, change: Change, jail: Option<String>) -> Response {
-        let started = Instant::now();
-        let context = self.context(jail);
-        let prior = match &self.mode {
-            Mode::Apply => self.world.prior(&target, &change.act, &context).await,
-            Mode::Plan(overlay) | Mode::Check(overlay) => {
-                let planned = lock(overlay).prior(&target, &change.act, |content| self.wanted_sha256(content));
-                match planned {
-                    Some(prior) => prior,
-                    None => self.world.prior(&target, &change.act, &context).await,
-                }
-            }
+    /// The journal hides values that the guest has seen; in a replay it must see them again.
+    fn sealed_answer(&self, response: &Response) -> Result<Option<String>, CallError> {
+        let hidden = match response {
+            Ok(Answer::Object(Some(object))) => redact::holds_kubernetes_secret(object),
+            Ok(Answer::Objects(objects)) => objects.iter().any(redact::holds_kubernetes_secret),
+            _ => false,
         };
-        let prior = match prior {
-            Ok(prior) => prior,
-            Err(error) => {
-                let error = self.shared.redactor.error(error);
-                let request = Request { target: target.clone(), call: Call::Change(change.clone()) };
-                self.looked(call, request, &Err(error.clone()), started).await?;
-                return self.before_its_time(&target, error);
-            }
-        };
-        let visible = self.shared.redactor.prior(prior.clone());
-        let request = Request { target: target.clone(), call: Call::Change(change.clone()) };
-        let Some(diff) = delta(&change, &visible) else {
-            let event = Event::Unchanged { instance: self.instance.clone(), call, request };
-            self.note(event, false).await?;
-            return Ok(already(&change.act));
-        };
-        match &self.mode {
-            Mode::Plan(overlay) | Mode::Check(overlay) => {
-                lock(overlay).record(&self.instance.step, &target, &change, &visible);
-                self.planned(call, request, diff, change).await
-            }
-            Mode::Apply => self.apply(call, request, diff, change, prior, visible, &context).await,
-        }
-    }
-
-    async fn planned(&self, call: u32, request: Request, diff: Diff, change: Change) -> Response {
-        let perhaps = {
-            let mut tally = lock(&self.tally);
-            let process = match &change.act {
-                Act::Ssh(_) => true,
-                Act::Kube(act) => is_process(act),
-                Act::Files(_) => false,
-            };
-            tally.planned.push(Planned { summary: diff.summary.clone(), repeats: change.effect.repeats, process });
-            tally.perhaps
-        };
-        self.note(Event::Planned { instance: self.instance.clone(), call, request, diff, perhaps }, false).await?;
-        Ok(match change.act {
-            Act::Files(_) => Answer::Verdict(Verdict::Changed),
-            Act::Kube(act) if !is_process(&act) => Answer::Verdict(Verdict::Changed),
-            Act::Ssh(_) | Act::Kube(_) => Answer::Outcome(Outcome::Planned),
-        })
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are one change, taken apart")]
-    async fn apply(
-        &self,
-        call: u32,
-        request: Request,
-        diff: Diff,
-        change: Change,
-        prior: Prior,
-        visible: Prior,
-        context: &CallContext,
-    ) -> Response {
-        let started = Instant::now();
-        let target = request.target.clone();
-        let prior_of_journal = without_hashes_of_secrets(&change.act, &prior, visible);
-        let intent = Event::Intended { instance: self.instance.clone(), call, request, prior: prior_of_journal, diff };
-        self.note(intent, true).await?;
-        // A task of its own: the call's result is recorded even if the guest that asked for it is gone by then.
-        let this = self.this.upgrade().ok_or_else(|| CallError::Failed("the step has ended".to_owned()))?;
-        let (context, act, repeats) = (context.clone(), change.act, change.effect.repeats);
-        let leaving = Arc::clone(&self.in_flight).read_owned().await;
-        let task = tokio::spawn(async move {
-            let _leaving = leaving;
-            this.shared.foresight.disturb();
-            let response = this.world.act(&target, &act, &prior, &context).await;
-            this.shared.foresight.disturb();
-            let response = this.redact(response);
-            if has_changed(&response) {
-                let mut tally = lock(&this.tally);
-                *(if repeats { &mut tally.repeated } else { &mut tally.changed }) += 1;
-            }
-            let event = Event::Changed {
-                instance: this.instance.clone(),
-                call,
-                response: response.clone(),
-                elapsed_us: micros(started),
-            };
-            this.note(event, false).await?;
-            response
-        });
-        task.await.unwrap_or_else(|error| Err(CallError::Unreachable(format!("the call broke off: {error}"))))
-    }
-
-    /// In a plan, what cannot be looked at because something before it is only planned, is unknown and no error.
-    fn before_its_time(&self, target: &Target, error: CallError) -> Response {
-        let overlay = match &self.mode {
-            Mode::Apply => return Err(error),
-            Mode::Plan(overlay) | Mode::Check(overlay) => overlay,
-        };
-        let pending = lock(overlay).pending(target).map(str::to_owned);
-        match (pending, error) {
-            (_, error @ (CallError::Denied(_) | CallError::Unknown(_))) | (None, error) => {
-                if matches!(error, CallError::Unknown(_)) {
-                    lock(&self.tally).perhaps = true;
-                }
-                Err(error)
-            }
-            (Some(step), error) => {
-                lock(&self.tally).perhaps = true;
-                Err(CallError::Unknown(format!("cannot be looked at before {step} ({error})")))
-            }
-        }
-    }
-
-    fn wanted_sha256(&self, content: &Content) -> String {
-        match delta::visible(content) {
-            Some(bytes) => {
-                let held = self.held();
-                let value = |name: &str| held.0.get(name).map(String::as_str);
-                delta::sha256(&redact::put_back(&bytes, value))
-            }
-            None => runbook_model::overlay::plain_sha256(content),
-        }
+        let kept = (hidden && matches!(self.mode, Mode::Apply)).then(|| self.shared.vault.keep(response));
+        kept.transpose().map_err(|error| CallError::Failed(format!("an answer cannot be kept: {error}")))
     }
 
     async fn word(&self, note: Note) -> Response {
@@ -539,6 +429,9 @@ impl Broker {
             }
             Note::Pause { milliseconds } => self.pause(Duration::from_millis(milliseconds.into())).await,
             Note::Baseline { key, value } => self.baseline(key, value).await.map(Answer::Value),
+            Note::Receipt { kind, subject, place, made_at } => {
+                self.issue(Receipt { kind, subject, place, made_at }).await
+            }
         }
     }
 
@@ -577,12 +470,133 @@ impl Broker {
         self.note(event, false).await?;
         Ok(value)
     }
+
+    async fn issue(&self, receipt: Receipt) -> Response {
+        if !matches!(self.mode, Mode::Apply) {
+            return Ok(Answer::Unit);
+        }
+        let known = self.shared.receipts.newest(&receipt.kind, Some(&receipt.subject));
+        if !matches!(known, Ok(Some(known)) if known == receipt) {
+            self.shared
+                .receipts
+                .add(&receipt)
+                .map_err(|error| CallError::Failed(format!("the receipt cannot be kept: {error}")))?;
+        }
+        self.note(Event::Receipt { instance: self.instance.clone(), receipt }, false).await?;
+        Ok(Answer::Unit)
+    }
+
+    /// Whether the receipt is there without which nothing may be changed, and is still true.
+    pub(crate) async fn receipt(&self, needs: &NeedsReceipt) -> Result<(), CallError> {
+        let wanted = match &needs.subject {
+            Some(subject) => format!("a receipt of kind `{}` for {subject}", needs.kind),
+            None => format!("a receipt of kind `{}`", needs.kind),
+        };
+        let receipt = self.shared.receipts.newest(&needs.kind, needs.subject.as_deref());
+        let receipt = receipt.map_err(|error| CallError::Failed(format!("the receipts cannot be read: {error}")))?;
+        let Some(Receipt { place, made_at, subject, .. }) = receipt else {
+            return Err(CallError::Denied(format!("it needs {wanted}, and there is none: make that first")));
+        };
+        let SourceRef { target, path, sha256, .. } = &place;
+        let age = now_ms().saturating_sub(made_at);
+        if let Some(most) = needs.max_age_ms.filter(|most| age > *most) {
+            let minutes = |ms: u64| ms / 60_000;
+            return Err(CallError::Denied(format!(
+                "it needs {wanted} that is at most {} minutes old; the newest, of {subject}, is {} minutes old",
+                minutes(most),
+                minutes(age)
+            )));
+        }
+        if needs.off_host && self.roles.iter().flat_map(|(_, hosts)| hosts).any(|host| *target == Target::Machine(host.clone()))
+        {
+            return Err(CallError::Denied(format!(
+                "it needs {wanted} off the host that it changes; {path} lies on {target} itself"
+            )));
+        }
+        let look = Look::Files(runbook_model::call::FilesLook::Sha256 { path: path.clone() });
+        match self.world.look(target, &look, &self.context(None, 0, None)).await {
+            Ok(Answer::Text(found)) if found == *sha256 => Ok(()),
+            Ok(Answer::Text(_)) => Err(CallError::Denied(format!(
+                "it needs {wanted}, and {path} on {target} is not any more what the receipt says: its SHA-256 is another one"
+            ))),
+            Ok(_) => Err(CallError::Failed(format!("{path} on {target}: an answer of another kind"))),
+            Err(error) => Err(CallError::Denied(format!("it needs {wanted}, and {path} on {target} cannot be read: {error}"))),
+        }
+    }
+
+    pub(crate) fn required_receipt(&self) -> Option<&NeedsReceipt> {
+        self.needs_receipt.as_ref().filter(|_| matches!(self.mode, Mode::Apply))
+    }
+
+    /// Answers a call as it was answered before.
+    async fn again(&self, call: u32, request: Request, taped: Taped) -> Response {
+        self.pulse.now_ms.store(taped.at, Ordering::Relaxed);
+        match (taped.what, request.call) {
+            (Heard::Looked { response, .. }, _) => {
+                let text = serde_json::to_string(&response).unwrap_or_default();
+                self.hold(redact::names(&text));
+                response
+            }
+            (Heard::Denied(reason), _) => {
+                lock(&self.tally).denied.get_or_insert_with(|| reason.clone());
+                Err(CallError::Denied(reason))
+            }
+            (Heard::Changed(response), Call::Change(change)) => {
+                self.count(&change, &response);
+                response
+            }
+            (Heard::Unchanged, Call::Change(change)) => Ok(already(&change.act)),
+            (Heard::Deferred, Call::Change(change)) => {
+                let answer = deferred(&change.act);
+                lock(&self.tally).deferred.push(Deferred { call, target: request.target, change });
+                Ok(answer)
+            }
+            (Heard::InDoubt, Call::Change(change)) => self.settle(call, request.target, change).await,
+            (Heard::Changed(_) | Heard::Unchanged | Heard::Deferred | Heard::InDoubt, Call::Look(_) | Call::Note(_)) => {
+                Err(CallError::Failed("internal error: a look was recorded as a change".to_owned()))
+            }
+        }
+    }
+
+    /// Counts what a change came to.
+    pub(crate) fn count(&self, change: &Change, response: &Response) {
+        if may_have_changed(response) {
+            let mut tally = lock(&self.tally);
+            *(if change.effect.repeats { &mut tally.repeated } else { &mut tally.changed }) += 1;
+        }
+    }
+
+    async fn defer(&self, call: u32, target: Target, change: Change, jail: Option<String>) -> Response {
+        let answer = deferred(&change.act);
+        if matches!(self.mode, Mode::Apply) {
+            // Durable before the next change: also a crash must not forget it. That change's intent does it where
+            // there is nothing to be carried out without one.
+            let moot = change.effect.timing == Timing::StepEndIfChanged && !self.has_changed();
+            let request = Request { target: target.clone(), call: Call::Change(change.clone()) };
+            // It must be carried out as it is, also where the journal hides a part of it.
+            let hidden = journal::cleaned(&request, &self.shared.redactor).as_ref() != Some(&request);
+            let kept = hidden.then(|| self.shared.vault.keep(&request)).transpose();
+            let kept = kept.map_err(|error| CallError::Failed(format!("a change cannot be kept: {error}")))?;
+            let event = Event::Deferred { instance: self.instance.clone(), call, request, jail, kept };
+            self.note(event, !moot).await?;
+        }
+        lock(&self.tally).deferred.push(Deferred { call, target, change });
+        Ok(answer)
+    }
 }
 
 #[async_trait]
 impl Road for Broker {
     async fn call(&self, request: Request) -> Response {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let call = self.pulse.next();
+        if let Some(replay) = &self.replay {
+            match replay.answer(call, &request, &self.shared.redactor) {
+                Replayed::Live => {}
+                Replayed::Said => return Ok(Answer::Unit),
+                Replayed::Heard(taped) => return self.again(call, request, *taped).await,
+                Replayed::Diverged(why) => return Err(CallError::Failed(format!("the replay broke off: {why}"))),
+            }
+        }
         if self.cancel.is_cancelled() {
             return Err(CallError::Failed("the run was cancelled".to_owned()));
         }
@@ -608,20 +622,7 @@ impl Road for Broker {
             Call::Change(change) => match change.effect.timing {
                 Timing::Now => self.change(call, target, change, jail).await,
                 Timing::StepEnd | Timing::StepEndIfChanged | Timing::BlockEnd => {
-                    let request = Request { target: target.clone(), call: Call::Change(change.clone()) };
-                    let answer = match change.act {
-                        Act::Files(_) => Answer::Verdict(Verdict::Deferred),
-                        Act::Kube(ref act) if !is_process(act) => Answer::Verdict(Verdict::Deferred),
-                        Act::Ssh(_) | Act::Kube(_) => Answer::Outcome(Outcome::Deferred),
-                    };
-                    if matches!(self.mode, Mode::Apply) {
-                        // Durable before the next change: also a crash must not forget it. That change's intent does it where
-                        // there is nothing to be carried out without one.
-                        let moot = change.effect.timing == Timing::StepEndIfChanged && !self.has_changed();
-                        self.note(Event::Deferred { instance: self.instance.clone(), call, request }, !moot).await?;
-                    }
-                    lock(&self.tally).deferred.push(Deferred { call, target, change });
-                    Ok(answer)
+                    self.defer(call, target, change, jail).await
                 }
             },
             Call::Note(note) => self.word(note).await,
@@ -637,7 +638,7 @@ impl Road for Broker {
     }
 
     fn now_ms(&self) -> u64 {
-        self.now_ms.load(Ordering::Relaxed)
+        self.pulse.now_ms.load(Ordering::Relaxed)
     }
 
     fn seed(&self) -> u64 {
@@ -676,47 +677,28 @@ impl Progress for Reporter {
     }
 }
 
-/// The hash of a content tells a short secret in it to whoever can guess: such hashes are not written.
-fn without_hashes_of_secrets(act: &Act, prior: &Prior, mut visible: Prior) -> Prior {
-    if let (Act::Files(FilesAct { want: FileWant::File { content, .. }, .. }), Prior::File(raw), Prior::File(visible)) =
-        (act, prior, &mut visible)
-    {
-        if matches!(content, Content::Text(text) if text.has_secret()) {
-            visible.wanted_sha256 = None;
-            visible.sha256 = None;
-        }
-        if raw.content != visible.content {
-            visible.sha256 = None;
-        }
-    }
-    visible
-}
-
-fn is_process(act: &runbook_model::call::KubeAct) -> bool {
-    matches!(act, runbook_model::call::KubeAct::Exec { .. })
-}
-
-fn already(act: &Act) -> Answer {
+/// Whether a change is a process, whose output nobody knows before.
+pub(crate) fn is_process(act: &Act) -> bool {
     match act {
-        Act::Files(_) => Answer::Verdict(Verdict::Unchanged),
-        Act::Kube(act) if !is_process(act) => Answer::Verdict(Verdict::Unchanged),
-        Act::Ssh(_) | Act::Kube(_) => Answer::Outcome(Outcome::Already),
+        Act::Ssh(_) => true,
+        Act::Kube(act) => matches!(act, runbook_model::call::KubeAct::Exec { .. }),
+        Act::Files(FilesAct { .. }) => false,
     }
 }
 
-fn has_changed(response: &Response) -> bool {
-    !matches!(response, Ok(Answer::Verdict(Verdict::Unchanged) | Answer::Outcome(Outcome::Already)))
+/// What a change that is so already answers.
+pub(crate) fn already(act: &Act) -> Answer {
+    if is_process(act) { Answer::Outcome(Outcome::Already) } else { Answer::Verdict(Verdict::Unchanged) }
 }
 
-fn broken(error: JournalError) -> CallError {
+fn deferred(act: &Act) -> Answer {
+    if is_process(act) { Answer::Outcome(Outcome::Deferred) } else { Answer::Verdict(Verdict::Deferred) }
+}
+
+pub(crate) fn broken(error: JournalError) -> CallError {
     CallError::Failed(error.to_string())
 }
 
-fn micros(since: Instant) -> u64 {
+pub(crate) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A lock whose holder panicked holds plain data that is still good to read.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

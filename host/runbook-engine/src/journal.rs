@@ -10,11 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runbook_model::event::{Event, Record};
+use runbook_model::history::History;
 use runbook_model::journal;
 use runbook_model::redact::Redactor;
+use runbook_model::state::State;
 use tokio::sync::oneshot;
 
-use crate::broker::lock;
+use crate::shared::lock;
 
 /// How long events are gathered that nobody waits for. A display cannot tell it from at once.
 const LINGER: Duration = Duration::from_millis(5);
@@ -41,6 +43,24 @@ pub struct JournalError {
     pub why: String,
 }
 
+/// Where an event stands in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Number of its record.
+    pub seq: u64,
+    /// Its time, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Where a journal goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Number of the last record that is there.
+    pub seq: u64,
+    /// What the records tell.
+    pub state: State,
+}
+
 struct Append {
     /// None: nothing is written; whoever waits learns that all before it was seen by the watchers.
     event: Option<Event>,
@@ -53,27 +73,51 @@ struct Append {
 #[derive(Clone)]
 pub struct Journal {
     queue: Arc<Queue>,
+    path: Option<PathBuf>,
     /// The writer ends when the last handle is dropped.
     _open: Arc<Open>,
 }
 
 impl Journal {
     /// Writes to `file` (none: nothing is kept, as in a plan) and tells the watchers.
-    pub fn new(file: Option<(PathBuf, std::fs::File)>, redactor: Redactor, watchers: Vec<Arc<dyn Watcher>>) -> Self {
+    pub fn new(
+        file: Option<(PathBuf, std::fs::File)>,
+        start: Start,
+        redactor: Redactor,
+        watchers: Vec<Arc<dyn Watcher>>,
+    ) -> Self {
         let queue = Arc::new(Queue::default());
-        let writer = Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: 0 };
+        lock(&queue.waiting).seq = start.seq;
+        let path = file.as_ref().map(|(path, _)| path.clone());
+        let writer =
+            Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: start.seq, state: start.state };
         std::thread::spawn(move || writer.run());
-        Self { _open: Arc::new(Open(Arc::clone(&queue))), queue }
+        Self { _open: Arc::new(Open(Arc::clone(&queue))), queue, path }
     }
 
-    /// Appends an event; gives its time in milliseconds since 1970. `durable`: returns after it is on the disk, and all events
+    /// What it tells so far of the run.
+    ///
+    /// # Errors
+    ///
+    /// It is not kept, or cannot be read.
+    pub fn read(&self) -> Result<History, JournalError> {
+        let Some(path) = &self.path else {
+            return Err(JournalError { path: PathBuf::new(), why: "nothing is kept of this run".to_owned() });
+        };
+        let failed = |why: String| JournalError { path: path.clone(), why };
+        let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let records = journal::decode(&String::from_utf8_lossy(&bytes)).map_err(|error| failed(error.to_string()))?;
+        History::of(records).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Appends an event; gives its place. `durable`: returns after it is on the disk, and all events
     /// before it are. Else it is written soon, and before all events that are appended after it.
     ///
     /// # Errors
     ///
     /// The journal is broken: it, or an event before it, was not written. Nothing that depends on it may be done.
-    pub async fn append(&self, event: Event, durable: bool) -> Result<u64, JournalError> {
-        let (at, broken, done) = self.queue.push(Some(event), durable);
+    pub async fn append(&self, event: Event, durable: bool) -> Result<Place, JournalError> {
+        let (place, broken, done) = self.queue.push(Some(event), durable);
         if let Some(error) = broken {
             // It ends the run: whoever watches is to have seen what led to it.
             self.settle().await;
@@ -82,7 +126,7 @@ impl Journal {
         if let Some(done) = done {
             done.await.map_err(|_| ended())??;
         }
-        Ok(at)
+        Ok(place)
     }
 
     /// Appends an event that nobody waits for: progress.
@@ -117,6 +161,8 @@ struct Waiting {
     appends: Vec<Append>,
     /// Of the events in it.
     weight: usize,
+    /// The number of the last event.
+    seq: u64,
     /// The time of the last event: no event is older than the one before it.
     at: u64,
     /// The writer is to begin at once.
@@ -133,14 +179,16 @@ struct Waiting {
 type Done = oneshot::Receiver<Result<(), JournalError>>;
 
 impl Queue {
-    /// Gives the event's time, the error that came before it, and what to wait for, if anything.
-    fn push(&self, event: Option<Event>, durable: bool) -> (u64, Option<JournalError>, Option<Done>) {
+    /// Gives the event's place, the error that came before it, and what to wait for, if anything.
+    fn push(&self, event: Option<Event>, durable: bool) -> (Place, Option<JournalError>, Option<Done>) {
         let weight = event.as_ref().map_or(0, Event::weight);
         let mut waiting = lock(&self.waiting);
         waiting.at = waiting.at.max(now_ms());
-        let (at, broken) = (waiting.at, waiting.broken.clone());
+        let broken = waiting.broken.clone();
+        waiting.seq += u64::from(event.is_some() && !waiting.gone);
+        let (seq, at) = (waiting.seq, waiting.at);
         if waiting.gone {
-            return (at, broken, None);
+            return (Place { seq, at }, broken, None);
         }
         waiting.weight += weight;
         let awaited = durable || event.is_none() || waiting.weight > MOST;
@@ -154,7 +202,7 @@ impl Queue {
         if first || hurry {
             self.arrived.notify_one();
         }
-        (at, broken, awaited.then_some(result))
+        (Place { seq, at }, broken, awaited.then_some(result))
     }
 
     /// Waits for appends, and gathers them. None: no more come.
@@ -188,22 +236,34 @@ struct Writer {
     redactor: Redactor,
     watchers: Vec<Arc<dyn Watcher>>,
     seq: u64,
+    state: State,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some(appends) = self.queue.take() {
+            let broken = lock(&self.queue.waiting).broken.clone();
+            if let Some(error) = broken {
+                appends.into_iter().filter_map(|append| append.done).for_each(|done| drop(done.send(Err(error.clone()))));
+                continue;
+            }
             let durable = appends.iter().any(|append| append.durable);
             let mut lines = Vec::new();
             let mut written = Vec::with_capacity(appends.len());
+            let mut legal = Ok(());
             for Append { event, at, done, .. } in appends {
-                let record = event.map(|event| {
+                let mut record = None;
+                if let (Some(event), Ok(())) = (event, &legal) {
                     self.seq += 1;
-                    journal::encode_clean(Record { seq: self.seq, at, event }, &self.redactor, &mut lines)
-                });
+                    legal = self.follow(&event);
+                    if legal.is_ok() {
+                        let event = Record { seq: self.seq, at, event };
+                        record = Some(journal::encode_clean(event, &self.redactor, &mut lines));
+                    }
+                }
                 written.push((record, done));
             }
-            let result = self.write(&lines, durable);
+            let result = self.write(&lines, durable).and(legal);
             for (record, done) in written {
                 // Before the one who waits goes on: after the last event that is the end of the process.
                 for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
@@ -216,12 +276,26 @@ impl Writer {
         }
     }
 
+    /// Only what can follow is written: a journal that cannot be read again would be worth nothing.
+    fn follow(&mut self, event: &Event) -> Result<(), JournalError> {
+        let next = std::mem::take(&mut self.state).next(event);
+        let path = self.file.as_ref().map(|(path, _)| path.clone()).unwrap_or_default();
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(why) => {
+                let error = JournalError { path, why: format!("internal error: {why}") };
+                lock(&self.queue.waiting).broken = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
     fn write(&mut self, lines: &[u8], durable: bool) -> Result<(), JournalError> {
         use std::io::Write as _;
         let Some((path, file)) = &mut self.file else { return Ok(()) };
-        if let Some(error) = &lock(&self.queue.waiting).broken {
-            return Err(error.clone());
-        }
         let written = file.write_all(lines).and_then(|()| {
             if durable {
                 self.queue.syncs.fetch_add(1, Ordering::Relaxed);
@@ -266,5 +340,29 @@ pub fn create(folder: &Path) -> std::io::Result<(PathBuf, std::fs::File)> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let path = folder.join(journal::FILE);
     let file = std::fs::OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
+    // Also the way to the file must outlive a loss of power.
+    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
     Ok((path, file))
+}
+
+/// Opens the journal of a run to go on with it. What a crash left of its last line is cut off.
+///
+/// # Errors
+///
+/// It cannot be read or written, or is damaged.
+pub fn reopen(folder: &Path) -> Result<((PathBuf, std::fs::File), History), JournalError> {
+    let path = folder.join(journal::FILE);
+    let failed = |why: String| JournalError { path: path.clone(), why };
+    let system = |error: std::io::Error| failed(error.to_string());
+    let bytes = std::fs::read(&path).map_err(system)?;
+    let records = journal::decode(&String::from_utf8_lossy(&bytes)).map_err(|error| failed(error.to_string()))?;
+    let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(system)?;
+    let whole: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(records.len()).map(<[u8]>::len).sum();
+    if whole < bytes.len() {
+        file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(system)?;
+    }
+    let history = History::of(records).map_err(|error| failed(error.to_string()))?;
+    Ok(((path, file), history))
 }

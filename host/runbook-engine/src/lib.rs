@@ -1,11 +1,19 @@
-//! Drives a plan: the run, its attempts, the broker that every call passes. Knows traits, not wasmtime, SSH or Kubernetes.
+//! Drives a plan: the run, its attempts, the broker that every call passes; resume and undo. Knows traits, not wasmtime, SSH or
+//! Kubernetes.
 
 pub mod ahead;
 mod attempt;
 pub mod backend;
 pub mod broker;
+mod change;
 pub mod journal;
+mod places;
 pub mod plugin;
+pub mod receipts;
+mod replay;
 pub mod run;
 pub mod scope;
+pub mod shared;
 mod step;
+mod unwind;
+pub mod vault;

@@ -7,13 +7,13 @@ use runbook_model::event::{Instance, StepOutcome};
 use runbook_model::expr::{self, ExprError, HostView, InstanceView, Items, RunView, Scope};
 use runbook_model::input_schema;
 use runbook_model::manifest::Action;
-use runbook_model::plan::{Confirm, Runbook, Step, Uses};
+use runbook_model::plan::{Confirm, NeedsReceipt, Runbook, Step, Uses};
 use runbook_model::prepare;
 use runbook_model::resolve;
 use serde_json::{Map, Value};
 
 use crate::attempt::Outputs;
-use crate::broker::{Shared, lock};
+use crate::shared::{Shared, lock};
 use crate::run::Options;
 
 pub use runbook_model::expr::Item;
@@ -152,7 +152,18 @@ impl<'a> Level<'a> {
 
     /// Whether the step is to run.
     pub(crate) fn condition(&self, step: &Step, host: Option<&str>, item: Option<&Item>) -> Result<(), Trouble> {
-        for (source, wanted, word) in [(&step.when, true, "when"), (&step.unless, false, "unless")] {
+        self.holds(&step.when, &step.unless, host, item)
+    }
+
+    /// The same for conditions of a block.
+    pub(crate) fn holds(
+        &self,
+        when: &Option<String>,
+        unless: &Option<String>,
+        host: Option<&str>,
+        item: Option<&Item>,
+    ) -> Result<(), Trouble> {
+        for (source, wanted, word) in [(when, true, "when"), (unless, false, "unless")] {
             let Some(source) = source else { continue };
             match expr::condition(source, &self.scope(host, item))? {
                 Some(holds) if holds == wanted => {}
@@ -161,6 +172,24 @@ impl<'a> Level<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The receipt that a step needs.
+    pub(crate) fn needs_receipt(
+        &self,
+        step: &Step,
+        host: Option<&str>,
+        item: Option<&Item>,
+    ) -> Result<Option<NeedsReceipt>, Trouble> {
+        let Some(needs) = &step.needs_receipt else { return Ok(None) };
+        let subject = match &needs.subject {
+            None => None,
+            Some(template) => match expr::text(template, &self.scope(host, item))? {
+                Some(subject) => Some(subject),
+                None => return Err(Trouble::Unknown(format!("`needs_receipt` depends on a step that has not run: {template}"))),
+            },
+        };
+        Ok(Some(NeedsReceipt { subject, ..needs.clone() }))
     }
 
     /// The inputs of the action, and the names of those that were computed from outputs.

@@ -8,15 +8,17 @@ use futures::stream::FuturesUnordered;
 use runbook_model::call::Target;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::manifest::{Action, Arity};
-use runbook_model::plan::{On, RoleOn, Runbook, Step, StepOnFailure, Uses};
+use runbook_model::plan::{
+    BlockOnFailure, On, OnFailure, RoleOn, Runbook, Step, StepOnFailure, UndoMode, Uses,
+};
 use serde_json::Value;
 
 use crate::ahead::{self, Lookouts};
 use crate::attempt::{Finished, Outputs, Task};
-use crate::broker::lock;
 use crate::journal::JournalError;
-use crate::run::{Engine, Later, Progress, SharedOverlay, millis};
+use crate::run::{ByHand, Engine, Later, Progress, SharedOverlay, members_of, millis};
 use crate::scope::{Item, Level, Trouble};
+use crate::shared::lock;
 
 /// Names of the machines, by role of the action.
 type Roles = Vec<(String, Vec<String>)>;
@@ -99,7 +101,7 @@ impl Engine {
             Ok(inner) => inner,
             Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), Instant::now()).await,
         };
-        let well = self.level(&inner, overlay, progress).await?;
+        let well = self.level(&inner, overlay, progress, false).await?;
         let outcome = if well { inner.worst() } else { inner.worst().max(StepOutcome::Failed) };
         level.remember(&spot.instance(None), outcome, Outputs::Known(Value::Object(serde_json::Map::new())));
         Ok(outcome)
@@ -177,6 +179,10 @@ impl Engine {
         let foresight = &self.shared.foresight;
         let targets = task.targets();
         let Some(overlay) = spot.overlay else {
+            if let Some(kept) = task.kept().await? {
+                return Ok(kept);
+            }
+            self.enter(spot).await?;
             self.look_ahead(spot, host, &targets, foresight.window());
             // While it is checked, the next one can be looked at; not while somebody else may still change something.
             let meanwhile = || {
@@ -189,9 +195,77 @@ impl Engine {
             return Ok(finished);
         };
         self.look_ahead(spot, host, &targets, ahead::MOST);
-        let event = Event::StepStarted { instance: task.instance.clone(), attempt: 1 };
+        let event = Event::StepStarted {
+            instance: task.instance.clone(),
+            attempt: 1,
+            calls: 0,
+            inputs: Value::Null,
+            roles: Vec::new(),
+            fingerprint: String::new(),
+        };
         self.shared.journal.append(event, false).await?;
         Ok(task.plan(overlay).await)
+    }
+
+    /// The first step of a block that does something enters it.
+    async fn enter(&self, spot: Spot<'_, '_>) -> Result<(), JournalError> {
+        let Some(block) = &spot.step.block else { return Ok(()) };
+        let level = spot.level;
+        let path = level.path(block);
+        if lock(&self.entered).contains_key(&path) {
+            return Ok(());
+        }
+        let members = level.runbook.block(block).map(|block| members_of(level.runbook, block, &level.prefix));
+        lock(&self.entered).insert(path.clone(), members.unwrap_or_default());
+        self.shared.journal.append(Event::Entered { block: path }, false).await.map(drop)
+    }
+
+    /// Records what a person did in place of a step, unless something of it is wrong. Gives what is.
+    pub(crate) async fn judge(
+        &self,
+        level: &Level<'_>,
+        progress: &Progress,
+        by_hand: &ByHand,
+    ) -> Result<Vec<String>, JournalError> {
+        let runbook = level.runbook;
+        let Some(index) = runbook.steps.iter().position(|step| step.id == by_hand.step) else {
+            return Ok(vec![format!("the runbook has no step `{}`", by_hand.step)]);
+        };
+        let step = &runbook.steps[index];
+        let Uses::Action { plugin, action } = &step.uses else {
+            return Ok(vec!["it includes another runbook: name a step of that one".to_owned()]);
+        };
+        let Some((action, standard)) = self.actions.action(plugin, action) else {
+            return Ok(vec![format!("there is no action {plugin}/{action}")]);
+        };
+        let used = Used { plugin, action, standard };
+        let (later, lookouts) = (Later::default(), Lookouts::default());
+        let spot = Spot { level, index, step, item: None, overlay: None, progress, later: &later, lookouts: &lookouts };
+        let items = match level.items(step) {
+            Ok(items) => items,
+            Err(trouble) => return Ok(vec![in_trouble(trouble, spot).reason.unwrap_or_default()]),
+        };
+        let (mut tasks, mut wrong) = (Vec::new(), Vec::new());
+        for item in &items {
+            let spot = Spot { item: item.as_ref(), ..spot };
+            for (host, roles) in roles(spot, action, None).map(|roles| members(action, roles)).unwrap_or_default() {
+                match self.task(spot, used, host.as_deref(), roles) {
+                    Ok(task) => tasks.push((item, host, task)),
+                    Err(trouble) => wrong.push(in_trouble(trouble, spot).reason.unwrap_or_default()),
+                }
+            }
+        }
+        for (_, _, task) in &tasks {
+            wrong.extend(task.judge().await.into_iter().map(|wrong| format!("{}: {wrong}", task.instance)));
+        }
+        if wrong.is_empty() {
+            for (item, host, task) in &tasks {
+                let finished = task.by_hand(&by_hand.because).await?;
+                let spot = Spot { item: item.as_ref(), ..spot };
+                self.ended(spot, host.as_deref(), finished, Instant::now()).await?;
+            }
+        }
+        Ok(wrong)
     }
 
     /// Begins to look at what the next steps will look at, for a host whose `targets` are connected anyway.
@@ -203,6 +277,10 @@ impl Engine {
         for (index, step) in all.iter().enumerate().take(end + 1).skip(first) {
             // Not past a person's decision, nor into another runbook.
             let (Uses::Action { plugin, action }, None) = (&step.uses, &step.confirm) else { break };
+            // Nor out of a block, whose end is carried out first.
+            if step.block != spot.step.block {
+                break;
+            }
             if spot.lookouts.is_full() {
                 break;
             }
@@ -241,6 +319,9 @@ impl Engine {
         members: &[Member],
     ) -> Result<Option<Finished>, JournalError> {
         let (Some(confirm), None) = (&spot.step.confirm, spot.overlay) else { return Ok(None) };
+        if self.shared.past.confirmed.contains(&spot.instance(None).step) {
+            return Ok(None);
+        }
         let mut due = false;
         for (host, roles) in members {
             if let Ok(task) = self.task(spot, used, host.as_deref(), roles.clone()) {
@@ -276,11 +357,16 @@ impl Engine {
         let mut machines = roles.iter().flat_map(|(_, hosts)| hosts);
         let only = machines.next().filter(|_| machines.next().is_none());
         let scope_host = host.or(only.map(String::as_str)).map(str::to_owned);
+        if let Some(block) = step.block.as_ref().and_then(|block| level.runbook.block(block)) {
+            level.holds(&block.when, &block.unless, None, None)?;
+        }
         level.condition(step, scope_host.as_deref(), item)?;
+        let needs_receipt = level.needs_receipt(step, scope_host.as_deref(), item)?;
         let (inputs, computed) = level.inputs(step, used.action, scope_host.as_deref(), item, &self.options)?;
         Ok(Task {
             shared: &self.shared,
             plugins: &self.plugins,
+            gate: self.gate.as_ref(),
             step,
             plugin: used.plugin,
             action: used.action,
@@ -289,11 +375,22 @@ impl Engine {
             roles,
             inputs,
             computed,
+            needs_receipt,
+            unwinds: self.unwinds(spot),
             grants: OnceLock::new(),
         })
     }
 
-    /// Records how an instance ended.
+    /// Whether a failure of the step is unwound.
+    fn unwinds(&self, spot: Spot<'_, '_>) -> bool {
+        let runbook = spot.level.runbook;
+        let block = spot.step.block.as_ref().and_then(|block| runbook.block(block));
+        let by_block = block.is_some_and(|block| block.on_failure == BlockOnFailure::Undo);
+        let by_runbook = runbook.on_failure != OnFailure::Stop && spot.step.on_failure == StepOnFailure::Stop;
+        (by_block || by_runbook) && spot.step.undo == UndoMode::Auto
+    }
+
+    /// Records how an instance ended. What it keeps of an earlier session is recorded already.
     pub(crate) async fn ended(
         &self,
         spot: Spot<'_, '_>,
@@ -302,6 +399,11 @@ impl Engine {
         started: Instant,
     ) -> Result<StepOutcome, JournalError> {
         let (instance, outcome) = (spot.instance(host), finished.outcome);
+        if finished.kept {
+            lock(&spot.progress.counter).read(&Event::Kept { instance: instance.clone(), outcome });
+            spot.level.remember(&instance, outcome, finished.outputs);
+            return Ok(outcome);
+        }
         let event = Event::StepFinished {
             instance: instance.clone(),
             outcome,

@@ -33,7 +33,7 @@ fn looked(response: Response) -> Record {
     Record {
         seq: 17,
         at: 1_700_000_000_000,
-        event: Event::Looked { instance, call: 3, request, response, elapsed_us: 812 },
+        event: Event::Looked { instance, call: 3, request, response, elapsed_us: 812, kept: None },
     }
 }
 

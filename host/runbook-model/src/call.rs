@@ -177,6 +177,17 @@ pub enum Note {
         /// The value, where it is the first.
         value: Value,
     },
+    /// Issues a proof that something lies somewhere, such as a backup.
+    Receipt {
+        /// Of what sort: "backup".
+        kind: String,
+        /// Of what: "pvc/home/chime".
+        subject: String,
+        /// Where it lies.
+        place: SourceRef,
+        /// When it was made, in milliseconds since 1970.
+        made_at: u64,
+    },
 }
 
 /// How much a message matters.

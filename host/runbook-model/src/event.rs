@@ -320,6 +320,9 @@ pub enum Event {
         response: Response,
         /// How long it took.
         elapsed_us: u64,
+        /// The answer, sealed, where its values are hidden here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
     },
     /// A call that was not granted.
     Denied {
@@ -438,6 +441,12 @@ pub enum Event {
         call: u32,
         /// What will be done.
         request: Request,
+        /// The granted path that let it pass.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jail: Option<String>,
+        /// The request, sealed, where its values are hidden here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
     },
     /// A change that waited is not needed.
     Lapsed {
@@ -445,6 +454,15 @@ pub enum Event {
         instance: Instance,
         /// The number of the call.
         call: u32,
+    },
+    /// A change is about to be taken back.
+    TakingBack {
+        /// By which instance it was made.
+        instance: Instance,
+        /// The number of its call.
+        call: u32,
+        /// What it did.
+        summary: String,
     },
     /// A change is not in effect any more.
     TakenBack {
@@ -627,6 +645,7 @@ impl Event {
             | Self::Stuck { .. }
             | Self::Resolved { .. }
             | Self::Lapsed { .. }
+            | Self::TakingBack { .. }
             | Self::TakenBack { .. }
             | Self::Left { .. }
             | Self::Overridden { .. }

@@ -103,8 +103,13 @@ pub struct Taped {
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
-    /// An observation: its answer.
-    Looked(Response),
+    /// An observation.
+    Looked {
+        /// Its answer.
+        response: Response,
+        /// The same sealed, where its values are hidden.
+        kept: Option<String>,
+    },
     /// It was not granted; why, as the guest was told.
     Denied(String),
     /// A change that was so already.
@@ -140,6 +145,10 @@ pub struct Entry {
     pub record: u64,
     /// What was done, or will be.
     pub request: Request,
+    /// The granted path that let it pass.
+    pub jail: Option<String>,
+    /// Sealed: what was there before a change, with contents; the request of a change that waits, where its values are hidden.
+    pub kept: Option<String>,
     /// What it is.
     pub what: What,
 }
@@ -158,12 +167,8 @@ pub enum What {
 pub struct Made {
     /// What was there before, without contents.
     pub prior: Prior,
-    /// The same with contents, sealed.
-    pub kept: Option<String>,
     /// What it altered.
     pub diff: Diff,
-    /// The granted path that let it pass.
-    pub jail: Option<String>,
     /// The call of the instance that it took back.
     pub undoes: Option<u32>,
     /// Whether it is a step of an undo: takes back what a step made, or what an undo of an undo did.
@@ -265,8 +270,8 @@ impl History {
                     past.ended = Some(Ended { outcome, outputs, reason });
                 }
             }
-            Event::Looked { instance, call, request, response, .. } => {
-                self.heard(&instance, call, request, at, Heard::Looked(response));
+            Event::Looked { instance, call, request, response, kept, .. } => {
+                self.heard(&instance, call, request, at, Heard::Looked { response, kept });
             }
             Event::Denied { instance, call, request, reason } => {
                 let said = reason.strip_prefix("denied: ").map_or_else(|| reason.clone(), str::to_owned);
@@ -275,9 +280,9 @@ impl History {
             Event::Unchanged { instance, call, request } => {
                 self.heard(&instance, call, request, at, Heard::Unchanged);
             }
-            Event::Deferred { instance, call, request } => {
+            Event::Deferred { instance, call, request, jail, kept } => {
                 self.heard(&instance, call, request.clone(), at, Heard::Deferred);
-                self.stack.push(Entry { instance, call, record: seq, request, what: What::Deferred });
+                self.stack.push(Entry { instance, call, record: seq, request, jail, kept, what: What::Deferred });
             }
             Event::Intended { instance, call, request, prior, diff, jail, undoes, kept } => {
                 if undoes.is_none() {
@@ -285,9 +290,9 @@ impl History {
                 }
                 self.numbered(&instance, call);
                 let is_undo = undoes.is_some_and(|call| !self.made(&instance, call).is_some_and(|made| made.is_undo));
-                let made = Made { prior, kept, diff, jail, undoes, is_undo, response: None, resolved: None };
+                let made = Made { prior, diff, undoes, is_undo, response: None, resolved: None };
                 let what = What::Change(Box::new(made));
-                self.stack.push(Entry { instance, call, record: seq, request, what });
+                self.stack.push(Entry { instance, call, record: seq, request, jail, kept, what });
             }
             Event::Changed { instance, call, response, .. } => self.came_back(&instance, call, at, response),
             Event::Resolved { instance, call, done: true, .. } => {
@@ -324,6 +329,7 @@ impl History {
             | Event::Stuck { .. }
             | Event::Lapsed { .. }
             | Event::Left { .. }
+            | Event::TakingBack { .. }
             | Event::Overridden { .. }
             | Event::Entered { .. }
             | Event::Exited { .. }

@@ -4,7 +4,8 @@
 //! stands in the first record. A line that was cut by a crash is left out; a line in the middle that does not match its
 //! checksum is damage, and is refused with the number of the record.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::event::{Event, Record, VERSION};
@@ -88,12 +89,14 @@ pub fn encode_clean(record: Record, redactor: &Redactor, lines: &mut Vec<u8>) ->
 }
 
 fn clean(record: Record, redactor: &Redactor) -> Record {
-    let clean = serde_json::to_value(&record).and_then(|value| {
-        let mut clean = redactor.json(value);
-        redact::hide_kubernetes_secrets(&mut clean);
-        serde_json::from_value(clean)
-    });
-    clean.unwrap_or(Record { event: Event::Unknown, ..record })
+    cleaned(&record, redactor).unwrap_or(Record { event: Event::Unknown, ..record })
+}
+
+/// Something as it stands in a journal: without secrets. None: it cannot be told without them.
+pub fn cleaned<T: Serialize + DeserializeOwned>(thing: &T, redactor: &Redactor) -> Option<T> {
+    let mut clean = redactor.json(serde_json::to_value(thing).ok()?);
+    redact::hide_kubernetes_secrets(&mut clean);
+    serde_json::from_value(clean).ok()
 }
 
 /// Puts the checksum into the line that begins at `start`, and ends it.

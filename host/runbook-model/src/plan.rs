@@ -37,14 +37,22 @@ pub struct Runbook {
     pub hosts: Vec<Host>,
     /// The clusters, those of the inventory and of an including runbook among them.
     pub clusters: Vec<Cluster>,
-    /// The steps, in the order of the file; never empty.
+    /// The steps, in the order of the file, those of blocks among them; never empty.
     pub steps: Vec<Step>,
+    /// The blocks.
+    #[serde(default)]
+    pub blocks: Vec<Block>,
 }
 
 impl Runbook {
     /// The step with this id.
     pub fn step(&self, id: &str) -> Option<&Step> {
         self.steps.iter().find(|s| s.id == id)
+    }
+
+    /// The block with this id.
+    pub fn block(&self, id: &str) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.id == id)
     }
 
     /// The host with this name.
@@ -101,6 +109,38 @@ impl Runbook {
         }
         waits
     }
+}
+
+/// Steps that belong together: what their changes defer to the end of the block is carried out when all of them have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Its id.
+    pub id: String,
+    /// The place of its first step.
+    pub first: usize,
+    /// The place behind its last step.
+    pub end: usize,
+    /// Expression: its steps run only where this holds.
+    pub when: Option<String>,
+    /// Expression: its steps run only where this does not hold.
+    pub unless: Option<String>,
+    /// What becomes of it when a step of it fails.
+    pub on_failure: BlockOnFailure,
+    /// Why it is there, for a person.
+    pub why: Option<String>,
+}
+
+/// What becomes of a block when a step of it fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockOnFailure {
+    /// Its changes are taken back, its deferred changes carried out on the way.
+    #[default]
+    Undo,
+    /// Its deferred changes are carried out; what was done stays.
+    Release,
+    /// Everything stays as it is, until a person has looked.
+    Hold,
 }
 
 /// What a step waits for.
@@ -352,6 +392,12 @@ pub struct Step {
     pub on_failure: StepOnFailure,
     /// What a person must agree to before it changes something.
     pub confirm: Option<Confirm>,
+    /// The block that it stands in.
+    #[serde(default)]
+    pub block: Option<String>,
+    /// The receipt without which it changes nothing.
+    #[serde(default)]
+    pub needs_receipt: Option<NeedsReceipt>,
     /// Whether it takes part in undo.
     pub undo: UndoMode,
     /// Why it is there, for a person.
@@ -453,6 +499,22 @@ impl On {
             Self::Static(hosts) | Self::Expression { among: hosts, .. } => hosts,
         }
     }
+}
+
+/// A receipt that must be there before something is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedsReceipt {
+    /// Of what sort: "backup".
+    pub kind: String,
+    /// Of what, a template; none: of anything.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// How old it may be, in milliseconds; none: of any age.
+    #[serde(default)]
+    pub max_age_ms: Option<u64>,
+    /// What it is a proof of must not lie on a machine of the step.
+    #[serde(default)]
+    pub off_host: bool,
 }
 
 /// Attempts after a failure.

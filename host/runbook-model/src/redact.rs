@@ -48,6 +48,12 @@ pub fn put_back<'a>(bytes: &[u8], value_of: impl Fn(&str) -> Option<&'a str>) ->
     out
 }
 
+/// Names of the secrets whose tokens stand in a text in their plain form.
+pub fn names(text: &str) -> BTreeSet<String> {
+    let tokens = text.split(OPEN).skip(1);
+    tokens.filter_map(|rest| Some(rest.split_once(CLOSE)?.0)).filter(|name| !name.contains(':')).map(str::to_owned).collect()
+}
+
 /// What stands for the value of a Kubernetes Secret.
 pub const HIDDEN: &str = "(hidden)";
 
@@ -70,6 +76,17 @@ pub fn hide_kubernetes_secrets(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(hide_kubernetes_secrets),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whether there is something for [`hide_kubernetes_secrets`] in a value.
+pub fn holds_kubernetes_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.get("kind").and_then(Value::as_str) == Some("Secret") || map.values().any(holds_kubernetes_secret)
+        }
+        Value::Array(items) => items.iter().any(holds_kubernetes_secret),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

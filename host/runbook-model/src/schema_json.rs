@@ -209,6 +209,7 @@ fn step(uses: &Value, branches: Vec<Value>) -> Value {
             "on_unreachable": words(&["stop", "skip", "wait"], "What to do when a host does not answer"),
             "on_failure": words(&["stop", "continue"], "What becomes of the run when it fails on a host"),
             "confirm": object(json!({ "text": text("The question"), "type": text("What must be typed") }), &["text"]),
+            "needs_receipt": object(json!({ "kind": text("Of what sort, such as backup"), "subject": text("Of what"), "max_age": duration("How old it may be"), "off_host": { "type": "boolean", "description": "It must not lie on a machine of the step" } }), &["kind"]),
             "undo": words(&["auto", "none"], "Whether it takes part in undo"),
             "why": text("Why it is there"),
             "manual": text("What to do by hand instead"),
@@ -216,11 +217,17 @@ fn step(uses: &Value, branches: Vec<Value>) -> Value {
         }),
         &["id"],
     );
+    let properties = step["properties"].clone();
+    let kept = ["id", "needs", "when", "unless", "why"].map(|key| (key.to_owned(), properties[key].clone()));
+    let mut block: Map<String, Value> = kept.into_iter().collect();
+    block.insert("on_failure".to_owned(), words(&["undo", "release", "hold"], "What becomes of the block when a step of it fails"));
+    block.insert("do".to_owned(), json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" }, "description": "The steps of the block" }));
+    let block = object(Value::Object(block), &["id", "do"]);
     step["oneOf"] = json!([{ "required": ["uses"] }, { "required": ["include"] }]);
     if !branches.is_empty() {
         step["allOf"] = Value::Array(branches);
     }
-    step
+    json!({ "if": { "required": ["do"] }, "then": block, "else": step })
 }
 
 /// If the step uses this action, its `with` is so.

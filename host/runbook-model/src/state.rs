@@ -27,6 +27,8 @@ pub struct State {
     deferred: BTreeSet<Call>,
     /// Blocks that were entered and not left.
     blocks: BTreeSet<String>,
+    /// The instances of which something is being taken back.
+    unwinding: BTreeSet<Instance>,
 }
 
 impl State {
@@ -119,6 +121,7 @@ impl State {
                 }
                 self.session += 1;
                 self.finished = None;
+                self.unwinding.clear();
                 return Ok(self);
             }
             Event::Abandoned { .. } => {
@@ -186,7 +189,11 @@ impl State {
                     return Err(format!("call {call} of {instance} does not wait"));
                 }
             }
+            Event::TakingBack { instance, .. } => {
+                self.unwinding.insert(instance.clone());
+            }
             Event::TakenBack { instance, call, .. } => {
+                self.unwinding.remove(instance);
                 if !self.in_effect.remove(&(instance.clone(), *call)) {
                     return Err(format!("call {call} of {instance} is not in effect"));
                 }
@@ -209,14 +216,19 @@ impl State {
                     return Err(format!("the block {block} was not entered"));
                 }
             }
-            Event::RunFinished { outcome, .. } => self.finished = Some(*outcome),
+            Event::Left { instance, .. } => {
+                self.unwinding.remove(instance);
+            }
+            Event::RunFinished { outcome, .. } => {
+                self.unwinding.clear();
+                self.finished = Some(*outcome);
+            }
             Event::Log { .. }
             | Event::Progress { .. }
             | Event::Confirmed { .. }
             | Event::Kept { .. }
             | Event::ByHand { .. }
             | Event::Stuck { .. }
-            | Event::Left { .. }
             | Event::Overridden { .. }
             | Event::Drilled { .. }
             | Event::RunStarted { .. }
@@ -255,7 +267,7 @@ impl State {
 
     fn at_work(&self, instance: &Instance, call: Option<u32>) -> Result<(), String> {
         let deferred = call.is_some_and(|call| self.deferred.contains(&(instance.clone(), call)));
-        if deferred || self.open.contains(instance) { Ok(()) } else { Err(format!("{instance} is not at work")) }
+        if deferred || self.open.contains(instance) || self.unwinding.contains(instance) { Ok(()) } else { Err(format!("{instance} is not at work")) }
     }
 }
 

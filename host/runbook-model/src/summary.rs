@@ -19,11 +19,11 @@ impl Counter {
     /// Takes one event in.
     pub fn read(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { steps, .. } => {
+            Event::RunStarted { steps, .. } | Event::Reopened { steps, .. } => {
                 self.places = steps.iter().enumerate().map(|(place, step)| (step.id.clone(), place)).collect();
                 self.steps = vec![None; steps.len()];
             }
-            Event::StepFinished { instance, outcome, .. } => {
+            Event::StepFinished { instance, outcome, .. } | Event::Kept { instance, outcome } => {
                 let index = self.index_of(&instance.step);
                 let slot = &mut self.steps[index];
                 *slot = Some(slot.map_or(*outcome, |known| known.max(*outcome)));

@@ -11,10 +11,10 @@ use crate::manifest::Manifest;
 use crate::parse::inventory::{self, Inventory};
 use crate::parse::names::{Known, Names};
 use crate::parse::steps;
-use crate::plan::{Cluster, Host, InputDef, Runbook};
+use crate::plan::{Block, Cluster, Host, InputDef, Runbook};
 use crate::schema::node::{self, Node, table_to_json};
 use crate::schema::read::{Reading, Spanned};
-use crate::schema::v1;
+use crate::schema::{v1, v1_block};
 
 /// Runbooks that include one another deeper than this are a mistake.
 const MAX_DEPTH: usize = 8;
@@ -112,7 +112,12 @@ impl Document {
             }
         }
         let Some(node::Data::List(steps)) = self.root.entry("step").map(|e| &e.value.data) else { return };
-        for step in steps {
+        let inner = |step: &node::Node| match step.entry("do").map(|e| &e.value.data) {
+            Some(node::Data::List(steps)) => steps.clone(),
+            _ => Vec::new(),
+        };
+        let of_blocks: Vec<node::Node> = steps.iter().flat_map(inner).collect();
+        for step in steps.iter().chain(&of_blocks) {
             if let Some(uses) = step.entry("uses").and_then(|e| e.value.as_str()) {
                 let plugin = uses.split_once('/').map_or(uses, |(plugin, _)| plugin);
                 if !found.plugins.contains(plugin) {
@@ -259,7 +264,7 @@ impl<'a> Loader<'a> {
             plugins: &plugins,
             outer,
         };
-        let plan_steps = world.steps(&file.steps, above);
+        let plan_steps = world.steps(&file.steps, &file.blocks, above);
         inventory::check_creators(r, &file, &plan_steps);
         Some(Runbook {
             schema: 1,
@@ -273,6 +278,7 @@ impl<'a> Loader<'a> {
             hosts: inventory::without_foreign_creators(hosts, &plan_steps),
             clusters: inventory::clusters_without_foreign_creators(clusters, &plan_steps),
             plugins,
+            blocks: file.blocks.iter().map(block).collect(),
             steps: plan_steps,
             inputs,
         })
@@ -349,6 +355,19 @@ impl<'a> Loader<'a> {
             }
         }
         kept
+    }
+}
+
+fn block(block: &v1_block::Block) -> Block {
+    let text = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.clone());
+    Block {
+        id: block.id.value.clone(),
+        first: block.steps.start,
+        end: block.steps.end,
+        when: text(&block.when),
+        unless: text(&block.unless),
+        on_failure: block.on_failure,
+        why: block.why.clone(),
     }
 }
 

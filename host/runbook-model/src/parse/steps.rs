@@ -15,10 +15,11 @@ use crate::parse::with;
 use crate::plan::{Cluster, Confirm, Host, On, RoleOn, Step, Uses};
 use crate::schema::node::{Data, Node};
 use crate::schema::read::{Reading, Spanned};
+use crate::schema::v1_block::Block as RawBlock;
 use crate::schema::v1_step::{Step as RawStep, UsesText};
 
 /// Keys that belong to the steps of an included runbook, not to the step that includes it.
-const NOT_FOR_INCLUDES: [&str; 8] = ["on", "among", "cluster", "serial", "retry", "timeout", "on_unreachable", "allow"];
+const NOT_FOR_INCLUDES: [&str; 9] = ["on", "among", "cluster", "serial", "retry", "timeout", "on_unreachable", "allow", "needs_receipt"];
 
 /// What the steps of a runbook are checked against.
 pub(super) struct World<'w> {
@@ -33,8 +34,8 @@ pub(super) struct World<'w> {
 
 impl World<'_> {
     /// Checks all steps. A step with a mistake is in the result nevertheless where it can be, so that others find it.
-    pub(super) fn steps(&self, raw: &[RawStep], above: &mut Vec<String>) -> Vec<Step> {
-        self.check_ids(raw);
+    pub(super) fn steps(&self, raw: &[RawStep], blocks: &[RawBlock], above: &mut Vec<String>) -> Vec<Step> {
+        self.check_ids(raw, blocks);
         let mut steps: Vec<Step> = Vec::with_capacity(raw.len());
         let mut actions: Vec<Option<&Action>> = Vec::with_capacity(raw.len());
         let mut expressions: Vec<Vec<OnExpression>> = Vec::with_capacity(raw.len());
@@ -81,13 +82,19 @@ impl World<'_> {
                 self.check_action(step, plan, &uses.value, action, &of_instance);
             }
             self.check_created(step, plan, &places, &order[at], &creators);
+            for block in blocks.iter().filter(|block| block.steps.start == at) {
+                for condition in [&block.when, &block.unless].into_iter().flatten() {
+                    of_step.check_condition(self.r, &condition.value, &condition.span);
+                }
+            }
         }
         steps
     }
 
-    fn check_ids(&self, raw: &[RawStep]) {
+    fn check_ids(&self, raw: &[RawStep], blocks: &[RawBlock]) {
         let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
-        for id in raw.iter().map(|s| &s.id).filter(|id| !id.value.is_empty()) {
+        let ids = raw.iter().map(|step| &step.id).chain(blocks.iter().map(|block| &block.id));
+        for id in ids.filter(|id| !id.value.is_empty()) {
             if let Some(first) = seen.insert(&id.value, id) {
                 let line = self.r.source.line(first.span.start);
                 let message = format!("the step `{}` is there already, in line {line}", id.value);
@@ -160,6 +167,8 @@ impl World<'_> {
                 text: text.value.clone(),
                 typed: typed.as_ref().map(|t| t.value.clone()),
             }),
+            block: step.block.clone(),
+            needs_receipt: step.needs_receipt.as_ref().map(|(needs, _)| needs.clone()),
             undo: step.undo,
             why: step.why.clone(),
             manual: step.manual.clone(),
@@ -292,6 +301,9 @@ impl World<'_> {
             for text in [Some(text), typed.as_ref()].into_iter().flatten() {
                 of_step.check_text(r, &text.value, &text.span, false);
             }
+        }
+        if let Some((_, Some(subject))) = &step.needs_receipt {
+            of_instance.check_text(r, &subject.value, &subject.span, false);
         }
         if let Some(node) = &step.with {
             of_instance.check_value(r, node, true);

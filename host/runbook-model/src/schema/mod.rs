@@ -3,4 +3,5 @@
 pub mod node;
 pub mod read;
 pub mod v1;
+pub mod v1_block;
 pub mod v1_step;

@@ -11,6 +11,7 @@ use crate::plan::{
 };
 use crate::schema::node::{Data, Entry, Node, table_to_json};
 use crate::schema::read::{Fields, Reading, Spanned};
+use crate::schema::v1_block::{self, Block};
 use crate::schema::v1_step::Step;
 
 /// A runbook as it is written.
@@ -36,8 +37,10 @@ pub struct File {
     pub hosts: Vec<Host>,
     /// `[clusters.NAME]`.
     pub clusters: Vec<Cluster>,
-    /// `[[step]]`.
+    /// `[[step]]`, those of blocks among them.
     pub steps: Vec<Step>,
+    /// The blocks.
+    pub blocks: Vec<Block>,
 }
 
 /// An input as it is written.
@@ -130,6 +133,7 @@ pub fn read_file(r: &Reading<'_>, root: &Node) -> File {
         }
         ok.then_some(name.value)
     });
+    let (steps, blocks) = read_steps(r, &f);
     let file = File {
         name,
         description: f.text("description").map(|t| t.value),
@@ -146,7 +150,8 @@ pub fn read_file(r: &Reading<'_>, root: &Node) -> File {
         plugins: read_plugins(r, &f),
         hosts: f.named("hosts", "a host").into_iter().filter_map(|e| read_host(r, e)).collect(),
         clusters: f.named("clusters", "a cluster").into_iter().filter_map(|e| read_cluster(r, e)).collect(),
-        steps: read_steps(r, &f),
+        steps,
+        blocks,
     };
     f.finish();
     file
@@ -202,22 +207,23 @@ pub fn read_plugins(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<(Spanned<String>
     plugins
 }
 
-fn read_steps(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<Step> {
-    let Some(node) = f.required("step", "add a step: `[[step]]` with `id` and `uses`") else { return Vec::new() };
+fn read_steps(r: &Reading<'_>, f: &Fields<'_, '_>) -> (Vec<Step>, Vec<Block>) {
+    let nothing = || (Vec::new(), Vec::new());
+    let Some(node) = f.required("step", "add a step: `[[step]]` with `id` and `uses`") else { return nothing() };
     match &node.data {
         Data::List(nodes) if nodes.is_empty() => {
             r.report(&node.span, Diagnostic::error("missing-key", "a runbook needs at least one step"));
-            Vec::new()
+            nothing()
         }
-        Data::List(nodes) => nodes.iter().filter_map(|n| Step::read(r, n)).collect(),
+        Data::List(nodes) => v1_block::read_all(r, nodes),
         Data::Table(_) => {
             let diagnostic = Diagnostic::error("not-a-list", "`step` must be a list of tables, not one table");
             r.report(&node.span, diagnostic.help("begin each step with `[[step]]`, in two brackets"));
-            Vec::new()
+            nothing()
         }
         _ => {
             r.wrong_type("step", "a list of tables", node);
-            Vec::new()
+            nothing()
         }
     }
 }

@@ -8,12 +8,9 @@ use serde::de::value::Error as WordError;
 
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Pattern, Power};
-use crate::plan::{Allow, OnUnreachable, Permit, Retry, StepOnFailure, UndoMode};
+use crate::plan::{Allow, NeedsReceipt, OnUnreachable, Permit, Retry, StepOnFailure, UndoMode};
 use crate::schema::node::{Data, Node};
 use crate::schema::read::{Fields, Reading, Spanned};
-
-/// Help for what is left for a later version.
-const LATER: &str = "comes with durable runs, not supported yet";
 
 /// A step as it is written.
 #[derive(Debug)]
@@ -52,6 +49,10 @@ pub struct Step {
     pub on_unreachable: OnUnreachable,
     /// `on_failure`.
     pub on_failure: StepOnFailure,
+    /// The block that it stands in.
+    pub block: Option<String>,
+    /// `needs_receipt`, and its `subject`, which may hold a template, with its place.
+    pub needs_receipt: Option<(NeedsReceipt, Option<Spanned<String>>)>,
     /// `confirm.text` and `confirm.type`.
     pub confirm: Option<(Spanned<String>, Option<Spanned<String>>)>,
     /// `undo`.
@@ -78,7 +79,7 @@ pub enum UsesText {
 #[derive(Clone, Copy)]
 enum FailureWord {
     Known(StepOnFailure),
-    Hold,
+    BlockOnly,
     RunOnly,
 }
 
@@ -117,6 +118,8 @@ impl Step {
                 )
                 .unwrap_or_default(),
             on_failure: read_on_failure(r, &f),
+            block: None,
+            needs_receipt: f.node("needs_receipt").and_then(|n| read_needs_receipt(r, n)),
             confirm,
             undo: f.word("undo", &[("auto", UndoMode::Auto), ("none", UndoMode::None)]).unwrap_or_default(),
             why: f.text("why").map(|t| t.value),
@@ -145,15 +148,6 @@ impl Step {
 fn read_uses(r: &Reading<'_>, f: &Fields<'_, '_>) -> Option<UsesText> {
     let uses = f.entry("uses");
     let include = f.entry("include");
-    let block = f.entry("do");
-    if let Some(entry) = block {
-        r.report(
-            &entry.key_span,
-            Diagnostic::error("unsupported", format!("a block of steps (`do`) {LATER}"))
-                .help("write the steps one after the other"),
-        );
-        return None;
-    }
     match (uses, include) {
         (Some(_), Some(include)) => {
             r.report(
@@ -171,7 +165,7 @@ fn read_uses(r: &Reading<'_>, f: &Fields<'_, '_>) -> Option<UsesText> {
     }
 }
 
-fn read_condition(r: &Reading<'_>, f: &Fields<'_, '_>, key: &'static str) -> Option<Spanned<String>> {
+pub(super) fn read_condition(r: &Reading<'_>, f: &Fields<'_, '_>, key: &'static str) -> Option<Spanned<String>> {
     let node = f.node(key)?;
     match &node.data {
         Data::Bool(flag) => Some(Spanned::new(flag.to_string(), node.span.clone())),
@@ -191,18 +185,19 @@ fn read_on_failure(r: &Reading<'_>, f: &Fields<'_, '_>) -> StepOnFailure {
     let words = [
         ("stop", FailureWord::Known(StepOnFailure::Stop)),
         ("continue", FailureWord::Known(StepOnFailure::Continue)),
-        ("hold", FailureWord::Hold),
+        ("undo", FailureWord::BlockOnly),
+        ("release", FailureWord::BlockOnly),
+        ("hold", FailureWord::BlockOnly),
         ("undo_step", FailureWord::RunOnly),
         ("undo_run", FailureWord::RunOnly),
     ];
     let Some(text) = f.text("on_failure") else { return StepOnFailure::default() };
     match f.pick("on_failure", &text, &words) {
         Some(FailureWord::Known(known)) => return known,
-        Some(FailureWord::Hold) => {
-            r.report(
-                &text.span,
-                Diagnostic::error("unsupported", format!("`on_failure = \"hold\"` belongs to blocks and {LATER}")),
-            );
+        Some(FailureWord::BlockOnly) => {
+            let message = format!("`on_failure = \"{}\"` belongs to a block of steps", text.value);
+            let help = "a step has \"stop\" or \"continue\"; put it under `[[step.do]]` of a step that has it";
+            r.report(&text.span, Diagnostic::error("bad-value", message).help(help));
         }
         Some(FailureWord::RunOnly) => {
             let message = format!("`on_failure = \"{}\"` is said once, at the top of the runbook", text.value);
@@ -229,10 +224,25 @@ fn read_confirm(r: &Reading<'_>, node: &Node) -> Option<(Spanned<String>, Option
     let text = f.required_text("text", "the question that is asked");
     let typed = f.text("type");
     if let Some(entry) = f.entry("choose") {
-        r.report(&entry.key_span, Diagnostic::error("unsupported", format!("`confirm.choose` {LATER}")));
+        let diagnostic = Diagnostic::error("unsupported", "`confirm.choose` is not supported yet");
+        r.report(&entry.key_span, diagnostic.help("an input with `choices` can be asked for before the run"));
     }
     f.finish();
     Some((text?, typed))
+}
+
+fn read_needs_receipt(r: &Reading<'_>, node: &Node) -> Option<(NeedsReceipt, Option<Spanned<String>>)> {
+    let f = r.fields(node, "needs_receipt", "`needs_receipt`")?;
+    let kind = f.required_text("kind", "of what sort, such as \"backup\"");
+    let subject = f.text("subject");
+    let needs = NeedsReceipt {
+        kind: kind.as_ref().map(|kind| kind.value.clone()).unwrap_or_default(),
+        subject: subject.as_ref().map(|subject| subject.value.clone()),
+        max_age_ms: f.duration("max_age"),
+        off_host: f.flag("off_host").unwrap_or_default(),
+    };
+    f.finish();
+    kind.map(|_| (needs, subject))
 }
 
 fn read_allow(r: &Reading<'_>, node: &Node) -> Allow {

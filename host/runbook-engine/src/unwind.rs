@@ -1,0 +1,446 @@
+//! Takes back what a run did: the last change first, each after a look whether the world is still as the run left it.
+//!
+//! Changes and deferred changes form one stack, which lies in the journal: so a step that fails is unwound by the same code as a run
+//! of last week. What was deferred to the end of a step is carried out when that step is unwound (a service is restarted with its old
+//! configuration), what was deferred to the end of a block at its place in the stack.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use runbook_model::call::{
+    Act, Answer, Call, CallError, Change, Command, Effect, FilesAct, Look, Prior, Request, SshLook, Target, Timing,
+};
+use runbook_model::event::{Event, Instance};
+use runbook_model::history::{Entry, History, Made, What};
+use runbook_model::undo::{self, Inverse, Left, Now};
+
+use crate::broker::{Broker, Deferred, Pulse};
+use crate::change::{Passage, judged};
+use crate::journal::JournalError;
+use crate::replay::Doubt;
+use crate::shared::Shared;
+
+/// What is to be taken back.
+pub(crate) struct Scope<'a> {
+    /// Of which instances.
+    pub(crate) includes: &'a (dyn Fn(&Instance) -> bool + Sync),
+    /// Which of them are left as they are, since their step says so.
+    pub(crate) spares: &'a (dyn Fn(&Instance) -> bool + Sync),
+    /// Conflicts do not keep it from going on.
+    pub(crate) force: bool,
+    /// What an undo did is taken back.
+    pub(crate) redo: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unwound {
+    /// Changes that are not in effect any more.
+    pub taken_back: usize,
+    /// Changes that are left as they are.
+    pub left: usize,
+    /// Why it could not go on.
+    pub stuck: Option<String>,
+}
+
+/// Why one change could not be taken back.
+struct Obstacle {
+    why: String,
+    /// What to do by hand.
+    manual: Vec<String>,
+}
+
+impl Obstacle {
+    fn new(why: impl Into<String>, manual: Vec<String>) -> Self {
+        Self { why: why.into(), manual }
+    }
+}
+
+/// What became of one change.
+enum Fate {
+    TakenBack(String),
+    Left(String),
+}
+
+/// Takes back what the run did.
+///
+/// # Errors
+///
+/// The journal cannot be read or written.
+pub(crate) async fn unwind(shared: &Arc<Shared>, scope: Scope<'_>) -> Result<Unwound, JournalError> {
+    let history = shared.history().await?;
+    let unwinding = Unwinding { shared, history: &history, scope };
+    unwinding.run().await
+}
+
+/// Brings to its end what is still open of an instance that is not gone on with as it was: a change in doubt, and what waited for the end
+/// of the step. What waits for the end of its block waits on.
+///
+/// # Errors
+///
+/// Something of it failed, or nobody can tell what became of it.
+pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(), CallError> {
+    let is_open = |history: &History| {
+        let open = history.state.in_doubt().chain(history.state.deferred()).any(|(of, _)| of == instance);
+        open
+    };
+    let is_new = shared.past.past(instance).is_none();
+    if is_new || !is_open(&shared.past) {
+        return Ok(());
+    }
+    let history = shared.history().await.map_err(|error| CallError::Failed(error.to_string()))?;
+    let changed = history.in_effect(false).any(|entry| entry.instance == *instance);
+    let pulse = Pulse::after(history.past(instance));
+    for entry in history.stack.iter().rev().filter(|entry| entry.instance == *instance) {
+        let Some(change) = entry.change() else { continue };
+        let road = road(shared, entry, &pulse);
+        match &entry.what {
+            What::Change(made) if history.state.is_in_doubt(&entry.id()) => {
+                road.find_out(&passage(entry, change, made.undoes), Doubt::of(entry, made, &shared.vault)).await?;
+            }
+            What::Deferred if history.state.is_deferred(&entry.id()) => match change.effect.timing {
+                Timing::BlockEnd => {}
+                Timing::StepEndIfChanged if !changed => {
+                    road.note(Event::Lapsed { instance: instance.clone(), call: entry.call }, false).await?;
+                }
+                Timing::StepEnd | Timing::StepEndIfChanged | Timing::Now => {
+                    road.carry_out(deferred(shared, entry, change)).await?;
+                }
+            },
+            What::Change(_) | What::Deferred => {}
+        }
+    }
+    Ok(())
+}
+
+/// A road for what stands in the journal.
+pub(crate) fn road(shared: &Arc<Shared>, entry: &Entry, pulse: &Arc<Pulse>) -> Arc<Broker> {
+    Broker::of_journal(shared, &entry.instance, &entry.request.target, entry.jail.clone(), Arc::clone(pulse))
+}
+
+fn passage(entry: &Entry, change: &Change, undoes: Option<u32>) -> Passage {
+    let target = entry.request.target.clone();
+    Passage { call: entry.call, target, change: change.clone(), jail: entry.jail.clone(), undoes }
+}
+
+/// A change that waits, as it was asked for.
+pub(crate) fn deferred(shared: &Shared, entry: &Entry, change: &Change) -> Deferred {
+    let kept: Option<Request> = entry.kept.as_ref().and_then(|kept| shared.vault.recall(kept).ok());
+    let change = match kept.map(|request| request.call) {
+        Some(Call::Change(change)) => change,
+        _ => change.clone(),
+    };
+    Deferred { call: entry.call, target: entry.request.target.clone(), change }
+}
+
+struct Unwinding<'a> {
+    shared: &'a Arc<Shared>,
+    history: &'a History,
+    scope: Scope<'a>,
+}
+
+impl Unwinding<'_> {
+    async fn run(&self) -> Result<Unwound, JournalError> {
+        let mut unwound = Unwound::default();
+        let entries: Vec<&Entry> =
+            self.history.stack.iter().rev().filter(|entry| (self.scope.includes)(&entry.instance)).collect();
+        let mut rest: BTreeMap<&Instance, usize> = BTreeMap::new();
+        entries.iter().for_each(|entry| *rest.entry(&entry.instance).or_default() += 1);
+        let mut pulses: BTreeMap<&Instance, Arc<Pulse>> = BTreeMap::new();
+        let mut touched: BTreeSet<&Instance> = BTreeSet::new();
+        // What was deferred to the end of the step waits for the end of its unwinding.
+        let mut at_the_end: BTreeMap<&Instance, Vec<&Entry>> = BTreeMap::new();
+        for entry in &entries {
+            let instance = &entry.instance;
+            let pulse = pulses.entry(instance).or_insert_with(|| Pulse::after(self.history.past(instance)));
+            let pulse = Arc::clone(pulse);
+            let result = match &entry.what {
+                What::Change(made) if self.is_due(entry, made) => {
+                    self.one(entry, made, &pulse, &mut unwound, &mut touched).await?
+                }
+                What::Change(_) => Ok(()),
+                What::Deferred if self.scope.redo => Ok(()),
+                What::Deferred => match entry.change().map(|change| change.effect.timing) {
+                    Some(Timing::BlockEnd) if self.history.state.is_deferred(&entry.id()) => {
+                        self.carry_out(entry, &pulse).await
+                    }
+                    Some(Timing::StepEnd | Timing::StepEndIfChanged) => {
+                        at_the_end.entry(instance).or_default().push(entry);
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                },
+            };
+            let mut result = result;
+            if let Some(left) = rest.get_mut(instance) {
+                *left -= 1;
+                if *left == 0 && result.is_ok() {
+                    let was_touched = touched.contains(instance);
+                    for entry in at_the_end.remove(instance).unwrap_or_default() {
+                        result = result.and(self.last(entry, was_touched, &pulse).await);
+                    }
+                }
+            }
+            if let Err(obstacle) = result {
+                self.stuck(entry, &obstacle).await?;
+                unwound.stuck = Some(format!("{instance}: {}", obstacle.why));
+                return Ok(unwound);
+            }
+        }
+        Ok(unwound)
+    }
+
+    /// Whether a change is to be taken back.
+    fn is_due(&self, entry: &Entry, made: &Made) -> bool {
+        let id = entry.id();
+        let in_effect = self.history.state.is_in_effect(&id) || self.history.state.is_in_doubt(&id);
+        // A change that was intended twice under one number was made once.
+        let last = self.history.stack.iter().rev().find(|other| other.made().is_some() && other.id() == id);
+        made.is_undo == self.scope.redo && in_effect && last.is_some_and(|last| last.record == entry.record)
+    }
+
+    async fn one<'e>(
+        &self,
+        entry: &'e Entry,
+        made: &Made,
+        pulse: &Arc<Pulse>,
+        unwound: &mut Unwound,
+        touched: &mut BTreeSet<&'e Instance>,
+    ) -> Result<Result<(), Obstacle>, JournalError> {
+        let (instance, call) = (entry.instance.clone(), entry.call);
+        let summary = made.diff.summary.clone();
+        self.append(Event::TakingBack { instance: instance.clone(), call, summary }).await?;
+        match self.take_back(entry, made, pulse).await? {
+            Ok(Some(Fate::TakenBack(how))) => {
+                unwound.taken_back += 1;
+                touched.insert(&entry.instance);
+                self.append(Event::TakenBack { instance, call, how }).await?;
+            }
+            Ok(Some(Fate::Left(why))) => {
+                unwound.left += 1;
+                self.append(Event::Left { instance, call, why }).await?;
+            }
+            // It turned out never to have been made.
+            Ok(None) => {}
+            Err(obstacle) => return Ok(Err(obstacle)),
+        }
+        Ok(Ok(()))
+    }
+
+    async fn take_back(
+        &self,
+        entry: &Entry,
+        made: &Made,
+        pulse: &Arc<Pulse>,
+    ) -> Result<Result<Option<Fate>, Obstacle>, JournalError> {
+        if (self.scope.spares)(&entry.instance) {
+            return Ok(Ok(Some(Fate::Left("its step says `undo = \"none\"`".to_owned()))));
+        }
+        let Some(change) = entry.change() else { return Ok(Ok(None)) };
+        let road = road(self.shared, entry, pulse);
+        let response = match &made.response {
+            Some(response) => response.clone(),
+            None => {
+                let doubt = Doubt::of(entry, made, &self.shared.vault);
+                match road.find_out(&passage(entry, change, made.undoes), doubt).await {
+                    Ok(Some(answer)) => Ok(answer),
+                    Ok(None) => return Ok(Ok(None)),
+                    Err(error) => return Ok(Err(Obstacle::new(error.to_string(), Vec::new()))),
+                }
+            }
+        };
+        let kept = entry.kept.as_ref().map(|kept| self.shared.vault.recall::<Prior>(kept));
+        let prior = match kept {
+            Some(Ok(prior)) => prior,
+            Some(Err(error)) => {
+                let manual = vec![format!("look at what was changed: {}", made.diff.summary)];
+                return Ok(Err(Obstacle::new(format!("what was there before cannot be read: {error}"), manual)));
+            }
+            None => made.prior.clone(),
+        };
+        let target = &entry.request.target;
+        let back = Back { unwinding: self, entry, road: &road, summary: &made.diff.summary };
+        match undo::inverse(target, change, &prior, &response) {
+            Inverse::Nothing(why) => Ok(Ok(Some(Fate::Left(why)))),
+            Inverse::Irreversible(consequence) => {
+                Ok(Ok(Some(Fate::Left(format!("it cannot be taken back: {consequence}")))))
+            }
+            Inverse::ByHand(what) => {
+                let place = match target {
+                    Target::Machine(name) => format!("on {name}: {what}"),
+                    Target::Controller | Target::Cluster(_) | Target::Run => what,
+                };
+                Ok(Err(Obstacle::new("only a person can take this back", vec![place])))
+            }
+            Inverse::Files { acts, left } => back.files(acts, &left).await,
+            Inverse::Command { act, only_if, unless_undone } => {
+                Ok(back.command(Act::Ssh(act), only_if, unless_undone).await)
+            }
+            Inverse::Kube => back.kube(change, &prior).await,
+        }
+    }
+
+    /// Carries out what waits, at its place in the stack.
+    async fn carry_out(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
+        let Some(change) = entry.change() else { return Ok(()) };
+        let summary = &change.effect.summary;
+        let result = road(self.shared, entry, pulse).carry_out(deferred(self.shared, entry, change)).await;
+        result.map_err(|error| Obstacle::new(format!("{summary}: {error}"), vec![format!("do by hand: {summary}")]))
+    }
+
+    /// Carries out what was deferred to the end of the step, now that the step is unwound.
+    async fn last(&self, entry: &Entry, touched: bool, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
+        let Some(change) = entry.change() else { return Ok(()) };
+        let waits = self.history.state.is_deferred(&entry.id());
+        match change.effect.timing {
+            Timing::StepEndIfChanged if !touched && waits => {
+                let event = Event::Lapsed { instance: entry.instance.clone(), call: entry.call };
+                self.append(event).await.map_err(|error| Obstacle::new(error.to_string(), Vec::new()))
+            }
+            Timing::StepEnd | Timing::StepEndIfChanged if waits => self.carry_out(entry, pulse).await,
+            // It was carried out with what is not there any more: once more with what is there again.
+            Timing::StepEndIfChanged if touched && self.history.state.is_in_effect(&entry.id()) => {
+                let again = deferred(self.shared, entry, change);
+                let road = road(self.shared, entry, pulse);
+                let passage = Passage {
+                    call: pulse.next(),
+                    target: again.target,
+                    change: again.change,
+                    jail: entry.jail.clone(),
+                    undoes: Some(entry.call),
+                };
+                let result = judged(&change.effect.summary, road.pass(passage).await);
+                result.map_err(|error| Obstacle::new(error.to_string(), vec![format!("do by hand: {}", change.effect.summary)]))
+            }
+            Timing::StepEnd | Timing::StepEndIfChanged | Timing::BlockEnd | Timing::Now => Ok(()),
+        }
+    }
+
+    async fn append(&self, event: Event) -> Result<(), JournalError> {
+        self.shared.journal.append(event, false).await.map(drop)
+    }
+
+    async fn stuck(&self, entry: &Entry, obstacle: &Obstacle) -> Result<(), JournalError> {
+        let event = Event::Stuck {
+            instance: entry.instance.clone(),
+            call: Some(entry.call),
+            why: self.shared.redactor.text(&obstacle.why),
+            manual: obstacle.manual.clone(),
+        };
+        self.shared.journal.append(event, true).await.map(drop)
+    }
+}
+
+/// One change on its way back.
+struct Back<'a> {
+    unwinding: &'a Unwinding<'a>,
+    entry: &'a Entry,
+    road: &'a Arc<Broker>,
+    summary: &'a str,
+}
+
+impl Back<'_> {
+    fn passage(&self, act: Act, summary: String) -> Passage {
+        Passage {
+            call: self.road.next_call(),
+            target: self.entry.request.target.clone(),
+            change: Change { act, effect: Effect { summary, repeats: true, ..Effect::default() } },
+            jail: self.entry.jail.clone(),
+            undoes: Some(self.entry.call),
+        }
+    }
+
+    async fn files(&self, acts: Vec<FilesAct>, left: &Left) -> Result<Result<Option<Fate>, Obstacle>, JournalError> {
+        let target = &self.entry.request.target;
+        for (place, act) in acts.into_iter().enumerate() {
+            let by_hand = vec![format!(
+                "put {} on {target} back as it was: `runbook show {} --kept {}` prints it",
+                act.path, self.unwinding.history.run, self.entry.record
+            )];
+            if place == 0 {
+                let context = self.road.context(self.entry.jail.clone(), self.entry.call, None);
+                let now = self.road.world.prior(target, &Act::Files(act.clone()), &context).await;
+                let now = match now {
+                    Ok(Prior::File(now)) => now,
+                    Ok(_) => return Ok(Err(Obstacle::new("a look at a file gave something else", by_hand))),
+                    Err(error) => return Ok(Err(Obstacle::new(error.to_string(), by_hand))),
+                };
+                match undo::compare(left, &act, &now) {
+                    Now::AsLeft => {}
+                    Now::Back => return Ok(Ok(Some(Fate::TakenBack("it was so already".to_owned())))),
+                    Now::Other(conflict) if self.unwinding.scope.force => self.overridden(conflict).await?,
+                    Now::Other(conflict) => return Ok(Err(Obstacle::new(conflict, by_hand))),
+                }
+            }
+            let passage = self.passage(Act::Files(act), String::new());
+            match self.road.pass(passage).await {
+                Ok(_) => {}
+                // A directory above, in which something else lies by now: it is that one's now.
+                Err(CallError::Conflict(_)) if place > 0 => break,
+                Err(error) => return Ok(Err(Obstacle::new(error.to_string(), by_hand))),
+            }
+        }
+        Ok(Ok(Some(Fate::TakenBack("what was there before is there again".to_owned()))))
+    }
+
+    async fn command(
+        &self,
+        act: Act,
+        only_if: Option<Command>,
+        unless_undone: Option<Command>,
+    ) -> Result<Option<Fate>, Obstacle> {
+        let by_hand = vec![by_hand(&self.entry.request.target, &act)];
+        if let Some(command) = unless_undone {
+            match self.holds(command).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Some(Fate::TakenBack("it had failed, and there is nothing to take back".to_owned()))),
+                Err(error) => return Err(Obstacle::new(error.to_string(), by_hand)),
+            }
+        }
+        if let Some(command) = only_if {
+            let words = command.argv.join(" ");
+            match self.holds(command).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let why = format!("`{words}` does not say that there is something to take back");
+                    return Err(Obstacle::new(why, by_hand));
+                }
+                Err(error) => return Err(Obstacle::new(error.to_string(), by_hand)),
+            }
+        }
+        let passage = self.passage(act, format!("take back: {}", self.summary));
+        let result = judged("the inverse", self.road.pass(passage).await);
+        match result {
+            Ok(()) => Ok(Some(Fate::TakenBack("its inverse was carried out".to_owned()))),
+            Err(error) => Err(Obstacle::new(error.to_string(), by_hand)),
+        }
+    }
+
+    /// Whether a command that looks ends with exit code 0.
+    async fn holds(&self, command: Command) -> Result<bool, CallError> {
+        let look = Look::Ssh(SshLook::Observe { commands: vec![command] });
+        let context = self.road.context(None, self.entry.call, None);
+        match self.road.world.look(&self.entry.request.target, &look, &context).await? {
+            Answer::Outputs(outputs) => Ok(outputs.first().is_some_and(|output| output.exit.success())),
+            _ => Err(CallError::Failed("a command that looks gave something else".to_owned())),
+        }
+    }
+
+    async fn kube(&self, change: &Change, prior: &Prior) -> Result<Result<Option<Fate>, Obstacle>, JournalError> {
+        let _ = (change, prior);
+        Ok(Err(Obstacle::new("objects are not taken back yet", vec![self.summary.to_owned()])))
+    }
+
+    async fn overridden(&self, conflict: String) -> Result<(), JournalError> {
+        let (instance, call) = (self.entry.instance.clone(), self.entry.call);
+        self.unwinding.append(Event::Overridden { instance, call, conflict }).await
+    }
+}
+
+/// A command as a person would type it.
+fn by_hand(target: &Target, act: &Act) -> String {
+    let Act::Ssh(runbook_model::call::SshAct::Run { pipeline, .. }) = act else { return format!("look at {target}") };
+    let words: Vec<String> = pipeline.iter().map(|command| command.argv.join(" ")).collect();
+    let root = if pipeline.iter().any(|command| command.privileged) { "as root " } else { "" };
+    format!("on {target} {root}run: {}", words.join(" | "))
+}
