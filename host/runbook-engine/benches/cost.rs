@@ -9,21 +9,22 @@ mod fakes;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fakes::{Catalog, Functions, Person, World};
 use runbook_engine::backend::Secrets;
-use runbook_engine::broker::{Broker, Mode, Setup, Shared, targets};
+use runbook_engine::broker::{Broker, Mode, Pulse, Setup, targets};
 use runbook_engine::journal::{self, Journal, Watcher};
 use runbook_engine::plugin::Road as _;
-use runbook_engine::run::{Actions as _, Engine, Header, Options};
+use runbook_engine::run::{Actions as _, Engine, Header};
 use runbook_engine::scope::Inputs;
+use runbook_engine::shared::Shared;
 use runbook_model::call::{
     Act, Attributes, Call, Change, Content, Effect, FileWant, FilesAct, FilesLook, Look, Request, Target, Text,
 };
-use runbook_model::event::{Event, Instance, Record, Verb};
+use runbook_model::event::{Instance, Record, Verb};
 use runbook_model::expr::HostView;
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::parse;
@@ -31,7 +32,6 @@ use runbook_model::plan::{Allow, Runbook};
 use runbook_model::redact::Redactor;
 use serde_json::json;
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
 /// As the display does: looks at each record.
 #[derive(Default)]
@@ -60,21 +60,12 @@ fn memory() -> tempfile::TempDir {
 fn journal(folder: &Path) -> Journal {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let file = journal::create(&folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())).expect("a journal");
-    Journal::new(Some(file), Redactor::new(&secrets().0), vec![Arc::new(Count::default())])
+    Journal::new(Some(file), fakes::begun(), Redactor::new(&secrets().0), vec![Arc::new(Count::default())])
 }
 
 fn shared(world: &Arc<World>, journal: Journal) -> Arc<Shared> {
-    Arc::new(Shared {
-        backend: Arc::clone(world) as _,
-        journal,
-        redactor: Redactor::new(&secrets().0),
-        secrets: Arc::new(secrets()),
-        artifacts: "/tmp".into(),
-        cancel: CancellationToken::new(),
-        run: "r".into(),
-        baselines: Mutex::default(),
-        foresight: Default::default(),
-    })
+    let (redactor, secrets) = (Redactor::new(&secrets().0), Arc::new(secrets()));
+    Arc::new(Shared { redactor, secrets, ..fakes::shared(world, journal) })
 }
 
 fn instance() -> Instance {
@@ -103,6 +94,8 @@ fn broker(shared: &Arc<Shared>) -> Arc<Broker> {
         cluster: None,
         mode: Mode::Apply,
         deadline: Instant::now() + Duration::from_secs(3600),
+        pulse: Pulse::after(None),
+        needs_receipt: None,
     })
 }
 
@@ -172,7 +165,7 @@ fn appends(criterion: &mut Criterion) {
                 runtime.block_on(async {
                     let started = Instant::now();
                     for _ in 0..count {
-                        let event = Event::StepStarted { instance: instance(), attempt: 1 };
+                        let event = fakes::step_started(instance(), 1);
                         journal.append(event, durable).await.expect("written");
                     }
                     journal.settle().await;
@@ -232,20 +225,14 @@ impl Work {
             plugins: Arc::new(Functions::default()),
             actions: Arc::new(Catalog::default()),
             gate: Arc::new(Person(true)),
-            options: Options {
-                verb: Verb::Exec,
-                only: Default::default(),
-                from: None,
-                hosts_at_once: 20,
-                home: "/root".into(),
-                folder: "/".into(),
-            },
+            options: fakes::options(Verb::Exec),
+            entered: Default::default(),
         };
         let hosts = self.runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() });
         let mut vars = serde_json::Map::new();
         vars.insert("folder".into(), json!("/etc/app"));
         let inputs = Inputs { hosts: Arc::new(hosts.collect()), vars, ..Inputs::default() };
-        let header = Header { program: "bench".into(), plugins: Vec::new(), pid: 1, boot_id: String::new() };
+        let header = Header { program: "bench".into(), pid: 1, ..Header::default() };
         let ended = engine.run(&self.runbook, inputs, header).await.expect("the journal is written");
         assert_eq!(ended.summary.failed, 0, "{ended:?}");
     }

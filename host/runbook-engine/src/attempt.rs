@@ -138,7 +138,7 @@ impl Task<'_> {
         pulse: Arc<Pulse>,
         replay: Option<Arc<Replay>>,
     ) -> Arc<Broker> {
-        Broker::new(Setup {
+        let setup = Setup {
             shared: Arc::clone(self.shared),
             world,
             instance: self.instance.clone(),
@@ -149,9 +149,9 @@ impl Task<'_> {
             mode,
             deadline,
             pulse,
-            replay,
             needs_receipt: self.needs_receipt.clone(),
-        })
+        };
+        Broker::going_on(setup, replay)
     }
 
     fn grants(&self) -> Grants {

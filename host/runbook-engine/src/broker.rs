@@ -183,8 +183,6 @@ pub struct Setup {
     pub deadline: Instant,
     /// The count of the instance's calls.
     pub pulse: Arc<Pulse>,
-    /// What the journal knows of the attempt.
-    pub(crate) replay: Option<Arc<Replay>>,
     /// The receipt without which nothing is changed.
     pub needs_receipt: Option<NeedsReceipt>,
 }
@@ -192,6 +190,11 @@ pub struct Setup {
 impl Broker {
     /// A road for one attempt.
     pub fn new(setup: Setup) -> Arc<Self> {
+        Self::going_on(setup, None)
+    }
+
+    /// A road for an attempt of which the journal knows a part.
+    pub(crate) fn going_on(setup: Setup, replay: Option<Arc<Replay>>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             instance: setup.instance,
             grants: setup.grants,
@@ -204,7 +207,7 @@ impl Broker {
             shared: setup.shared,
             world: setup.world,
             pulse: setup.pulse,
-            replay: setup.replay,
+            replay,
             tally: Mutex::new(Tally::default()),
             needs_receipt: setup.needs_receipt,
             in_flight: Arc::default(),
@@ -231,7 +234,6 @@ impl Broker {
             mode: Mode::Apply,
             deadline: Instant::now() + AFTERWARDS,
             pulse,
-            replay: None,
             needs_receipt: None,
         })
         .afterwards()

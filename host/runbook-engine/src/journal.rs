@@ -242,11 +242,6 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Some(appends) = self.queue.take() {
-            let broken = lock(&self.queue.waiting).broken.clone();
-            if let Some(error) = broken {
-                appends.into_iter().filter_map(|append| append.done).for_each(|done| drop(done.send(Err(error.clone()))));
-                continue;
-            }
             let durable = appends.iter().any(|append| append.durable);
             let mut lines = Vec::new();
             let mut written = Vec::with_capacity(appends.len());
@@ -263,7 +258,9 @@ impl Writer {
                 }
                 written.push((record, done));
             }
-            let result = self.write(&lines, durable).and(legal);
+            let result = self.write(&lines, durable).and(legal).inspect_err(|error| {
+                lock(&self.queue.waiting).broken.get_or_insert_with(|| error.clone());
+            });
             for (record, done) in written {
                 // Before the one who waits goes on: after the last event that is the end of the process.
                 for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
@@ -285,17 +282,16 @@ impl Writer {
                 self.state = state;
                 Ok(())
             }
-            Err(why) => {
-                let error = JournalError { path, why: format!("internal error: {why}") };
-                lock(&self.queue.waiting).broken = Some(error.clone());
-                Err(error)
-            }
+            Err(why) => Err(JournalError { path, why: format!("internal error: {why}") }),
         }
     }
 
     fn write(&mut self, lines: &[u8], durable: bool) -> Result<(), JournalError> {
         use std::io::Write as _;
         let Some((path, file)) = &mut self.file else { return Ok(()) };
+        if let Some(error) = &lock(&self.queue.waiting).broken {
+            return Err(error.clone());
+        }
         let written = file.write_all(lines).and_then(|()| {
             if durable {
                 self.queue.syncs.fetch_add(1, Ordering::Relaxed);
@@ -303,11 +299,7 @@ impl Writer {
             }
             Ok(())
         });
-        written.map_err(|error| {
-            let error = JournalError { path: path.clone(), why: error.to_string() };
-            lock(&self.queue.waiting).broken = Some(error.clone());
-            error
-        })
+        written.map_err(|error| JournalError { path: path.clone(), why: error.to_string() })
     }
 }
 

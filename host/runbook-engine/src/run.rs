@@ -75,8 +75,8 @@ pub struct Options {
     pub folder: String,
 }
 
-/// What the first event says besides the steps.
-#[derive(Debug, Clone)]
+/// What the first event of a session says besides the steps.
+#[derive(Debug, Clone, Default)]
 pub struct Header {
     /// Version of the program.
     pub program: String,

@@ -7,12 +7,77 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
-use runbook_engine::run::{Actions, Gate, Verdict as Said};
+use runbook_engine::journal::{Journal, Start};
+use runbook_engine::run::{Actions, Gate, Options, Verdict as Said};
+use runbook_engine::shared::Shared;
+use runbook_engine::vault::Vault;
 use runbook_model::bytes::Bytes;
 use runbook_model::call::*;
 use runbook_model::delta;
+use runbook_model::event::{Event, Instance, VERSION, Verb};
+use runbook_model::history::History;
 use runbook_model::manifest::{Action, Manifest};
+use runbook_model::redact::Redactor;
+use runbook_model::state;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// What a run in this world shares, with a journal, and nothing before it.
+pub(crate) fn shared(world: &Arc<World>, journal: Journal) -> Shared {
+    Shared {
+        backend: Arc::clone(world) as _,
+        journal,
+        redactor: Redactor::default(),
+        secrets: Arc::default(),
+        vault: Arc::new(Vault::fleeting().expect("random bytes")),
+        receipts: Arc::default(),
+        owner: "a test".into(),
+        past: History::default(),
+        artifacts: "/tmp".into(),
+        cancel: CancellationToken::new(),
+        run: "r".into(),
+        baselines: Mutex::default(),
+        foresight: Arc::default(),
+    }
+}
+
+/// What is to be done with a runbook in the folder `/`.
+pub(crate) fn options(verb: Verb) -> Options {
+    Options {
+        verb,
+        only: BTreeSet::new(),
+        from: None,
+        hosts_at_once: 20,
+        home: "/root".into(),
+        folder: "/".into(),
+    }
+}
+
+/// A journal in which the run has begun.
+pub(crate) fn begun() -> Start {
+    let first = Event::RunStarted {
+        run: "r".into(),
+        version: VERSION.into(),
+        program: "test".into(),
+        verb: Verb::Exec,
+        runbook: "x".into(),
+        file: "x.toml".into(),
+        sha256: String::new(),
+        steps: Vec::new(),
+        plugins: Vec::new(),
+        inputs: Value::Null,
+        pid: 1,
+        boot_id: String::new(),
+        rto_ms: None,
+    };
+    Start { seq: 0, state: state::State::default().next(&first).expect("it begins") }
+}
+
+/// An instance of a step begins.
+pub(crate) fn step_started(instance: Instance, attempt: u32) -> Event {
+    let (inputs, roles, fingerprint) = (Value::Null, Vec::new(), String::new());
+    Event::StepStarted { instance, attempt, calls: 0, inputs, roles, fingerprint }
+}
 
 /// Files of machines, and what was done to them.
 #[derive(Default)]

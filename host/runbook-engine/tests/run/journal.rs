@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use runbook_engine::journal::{Journal, Watcher, create};
+use runbook_engine::journal::{Journal, Place, Watcher, create};
 use runbook_model::event::{Event, Instance, Record, Verb};
 use runbook_model::journal::decode;
 use runbook_model::redact::Redactor;
 
+use super::fakes::{begun, step_started};
 use super::{Bench, Seen};
 
 fn steps(count: usize) -> String {
@@ -61,7 +62,7 @@ async fn a_journal_that_cannot_be_written_stops_all() {
     let full = Path::new("/dev/full");
     let seen = Arc::new(Seen::default());
     let file = OpenOptions::new().append(true).open(full).expect("it is there");
-    let journal = Journal::new(Some((full.into(), file)), Redactor::default(), vec![Arc::clone(&seen) as _]);
+    let journal = Journal::new(Some((full.into(), file)), begun(), Redactor::default(), vec![Arc::clone(&seen) as _]);
     let _ = journal.append(started(1), false).await;
     let error = journal.append(started(2), true).await.expect_err("there is no space");
     assert!(error.to_string().contains("/dev/full cannot be written"), "{error}");
@@ -76,7 +77,7 @@ async fn a_journal_that_cannot_be_written_stops_all() {
 async fn what_nobody_waits_for_is_written_soon() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, file) = create(folder.path()).expect("a journal");
-    let journal = Journal::new(Some((path.clone(), file)), Redactor::default(), Vec::new());
+    let journal = Journal::new(Some((path.clone(), file)), begun(), Redactor::default(), Vec::new());
     journal.append(started(1), false).await.expect("written");
     journal.tell(started(2));
     let patience = Instant::now() + Duration::from_secs(20);
@@ -103,7 +104,7 @@ async fn those_who_wait_at_once_share_one_wait_for_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, file) = create(folder.path()).expect("a journal");
     let (go, gate) = mpsc::channel();
-    let journal = Journal::new(Some((path.clone(), file)), Redactor::default(), vec![Arc::new(Gate(gate.into()))]);
+    let journal = Journal::new(Some((path.clone(), file)), begun(), Redactor::default(), vec![Arc::new(Gate(gate.into()))]);
     let first = tokio::spawn({
         let journal = journal.clone();
         async move { journal.append(started(1), true).await }
@@ -116,12 +117,12 @@ async fn those_who_wait_at_once_share_one_wait_for_the_disk() {
         // All of them have been appended: they were looked at before this.
         go.send(()).expect("the writer waits");
     });
-    let mut times: Vec<u64> = others.into_iter().collect::<Result<_, _>>().expect("written");
-    times.insert(0, first.await.expect("no panic").expect("written"));
+    let mut told: Vec<Place> = others.into_iter().collect::<Result<_, _>>().expect("written");
+    told.insert(0, first.await.expect("no panic").expect("written"));
     assert_eq!(journal.syncs(), 2);
     let text = std::fs::read_to_string(path).expect("it is there");
     let kept: Vec<(u64, u64)> = text.lines().map(place).collect();
-    let told: Vec<(u64, u64)> = (1..).zip(times).collect();
+    let told: Vec<(u64, u64)> = told.into_iter().map(|place| (place.seq, place.at)).collect();
     assert_eq!(kept, told, "the order and the times are those that were told");
     assert!(kept.is_sorted(), "no event is older than the one before it");
 }
@@ -136,7 +137,7 @@ impl Watcher for Broken {
 
 #[tokio::test]
 async fn nobody_waits_for_a_writer_that_is_gone() {
-    let journal = Journal::new(None, Redactor::default(), vec![Arc::new(Broken)]);
+    let journal = Journal::new(None, begun(), Redactor::default(), vec![Arc::new(Broken)]);
     let error = journal.append(started(1), true).await.expect_err("its writer panics");
     assert!(error.to_string().contains("its writer has ended"), "{error}");
     journal.settle().await;
@@ -150,7 +151,7 @@ async fn a_run_without_a_journal_waits_for_no_disk() {
 }
 
 fn started(attempt: u32) -> Event {
-    Event::StepStarted { instance: Instance { step: "a".into(), host: None, item: None }, attempt }
+    step_started(Instance { step: "a".into(), host: None, item: None }, attempt)
 }
 
 /// Number and time of a line's record.

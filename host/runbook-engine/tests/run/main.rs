@@ -8,10 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use fakes::{Catalog, Functions, Person, World};
-use runbook_engine::backend::Secrets;
-use runbook_engine::broker::Shared;
-use runbook_engine::journal::{Journal, Watcher};
-use runbook_engine::run::{Ended, Engine, Header, Options};
+use runbook_engine::journal::{Journal, Start, Watcher};
+use runbook_engine::run::{Ended, Engine, Header};
 use runbook_engine::scope::Inputs;
 use runbook_model::call::Target;
 use runbook_model::event::{Event, Record, Verb};
@@ -89,34 +87,19 @@ impl Bench {
         let seen = Arc::new(Seen::default());
         let hosts = runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() }).collect();
         let file = self.file.lock().expect("sound").take();
-        let journal = Journal::new(file, Redactor::default(), vec![Arc::clone(&seen) as _]);
-        let shared = Shared {
-            backend: Arc::clone(&self.world) as _,
-            journal: journal.clone(),
-            redactor: Redactor::default(),
-            secrets: Arc::new(Secrets::default()),
-            artifacts: "/tmp".into(),
-            cancel: self.cancel.clone(),
-            run: "r".into(),
-            baselines: Mutex::default(),
-            foresight: Default::default(),
-        };
+        let journal = Journal::new(file, Start::default(), Redactor::default(), vec![Arc::clone(&seen) as _]);
+        let mut shared = fakes::shared(&self.world, journal.clone());
+        shared.cancel = self.cancel.clone();
         let engine = Engine {
             shared: Arc::new(shared),
             plugins: Arc::clone(&self.functions) as _,
             actions: Arc::new(catalog),
             gate: Arc::new(Person(self.approve)),
-            options: Options {
-                verb,
-                only: Default::default(),
-                from: None,
-                hosts_at_once: 10,
-                home: "/root".into(),
-                folder: "/".into(),
-            },
+            options: fakes::options(verb),
+            entered: Default::default(),
         };
         let inputs = Inputs { hosts: Arc::new(hosts), ..Inputs::default() };
-        let header = Header { program: "test".into(), plugins: Vec::new(), pid: 1, boot_id: String::new() };
+        let header = Header { program: "test".into(), pid: 1, ..Header::default() };
         let ended = engine.run(&runbook, inputs, header).await.expect("the journal is written");
         let records = seen.0.lock().expect("sound").clone();
         let legal = records.iter().try_fold(State::default(), |state, record| state.next(&record.event));
