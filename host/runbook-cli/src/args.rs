@@ -16,6 +16,11 @@ use clap::{ArgAction, Parser, Subcommand};
   runbook exec dr.toml          do it; a second time it finds nothing to do
   runbook show                  what the last run did
 
+When it broke off:
+  runbook next                  what is still open, and which command goes on
+  runbook resume                go on where it was
+  runbook undo                  take back what it did
+
 Exit codes:
   0 success                          5 stuck: a person is needed
   1 a step failed                    6 cancelled
@@ -50,6 +55,32 @@ pub(crate) enum Command {
   runbook plan dr.toml
   runbook plan dr.toml --only registry --detailed-exitcode")]
     Plan(Plan),
+    /// Go on with a run that did not come to its end
+    ///
+    /// What is done stays done; a step that was cut off goes on where it was; what left this machine and was not answered is found out
+    /// at its target, never assumed. The runbook may have been corrected meanwhile: the difference is shown first.
+    #[command(after_help = "Examples:
+  runbook resume             the newest run that did not come to its end
+  runbook resume 20261121    the run whose name begins so")]
+    Resume(Resume),
+    /// Take back what a run did, the last change first
+    ///
+    /// Each change is taken back only where the world still looks as the run left it; a conflict is shown and nothing is overwritten.
+    #[command(after_help = "Examples:
+  runbook undo                     what the last run did
+  runbook undo --step registry     what one step did
+  runbook undo --redo              what the last undo did")]
+    Undo(Undo),
+    /// Where am I, what is still open, and which command goes on
+    Next(Next),
+    /// Say that a step was done by hand; the step itself decides whether it is so
+    Done(Done),
+    /// Say what became of a change that nobody can tell but you
+    #[command(after_help = "Examples:
+  runbook resolve 20261121 pool --done --because \"zpool status shows it\"
+  runbook resolve 20261121 pool --not-done --because \"the disk is empty\"
+  runbook resolve 20261121 maintenance --release    carry out what a held block deferred")]
+    Resolve(Resolve),
     /// Report every mistake in a runbook, without touching anything
     #[command(after_help = "Examples:
   runbook validate dr.toml
@@ -103,6 +134,122 @@ pub(crate) struct Exec {
     /// Say yes to the questions of this step; with VALUE, what it wants to be typed
     #[arg(long, value_name = "STEP[=VALUE]", action = ArgAction::Append)]
     pub(crate) approve: Vec<String>,
+    /// Leave an unfinished run that has the same targets as it is, for good
+    #[arg(long)]
+    pub(crate) abandon: bool,
+    #[command(flatten)]
+    pub(crate) drill: Drill,
+}
+
+/// Faults on purpose.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Drill: faults on purpose, to practise with")]
+pub(crate) struct Drill {
+    /// The first change of the step fails, or the one with this number (`show --json` has the numbers)
+    #[arg(long = "drill-fail", value_name = "STEP[:CALL]")]
+    pub(crate) fail: Vec<String>,
+    /// Whatever takes a change back fails
+    #[arg(long = "drill-undo-fail")]
+    pub(crate) undo_fail: bool,
+    /// The host, or cluster, does not answer
+    #[arg(long = "drill-unreachable", value_name = "HOST")]
+    pub(crate) unreachable: Vec<String>,
+    /// This process is killed before that change leaves, after it came back (STEP:CALL:after), or after a record (@RECORD)
+    #[arg(long = "drill-kill", value_name = "STEP[:CALL[:after]]|@RECORD")]
+    pub(crate) kill: Vec<String>,
+}
+
+/// `runbook resume`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resume {
+    /// The run, or the beginning of its name; the newest that did not come to its end where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Give an input another value
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) vars: Vec<(String, String)>,
+    /// Say yes to every question
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Say yes to the questions of this step; with VALUE, what it wants to be typed
+    #[arg(long, value_name = "STEP[=VALUE]", action = ArgAction::Append)]
+    pub(crate) approve: Vec<String>,
+    /// Print the event stream on stdout as JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) drill: Drill,
+}
+
+/// `runbook undo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Undo {
+    /// The run, or the beginning of its name; the newest where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// This step or block alone
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// Also where the world does not look as the run left it: what is there now is lost
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Take the last undo of the run back
+    #[arg(long)]
+    pub(crate) redo: bool,
+    /// Print the event stream on stdout as JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) drill: Drill,
+}
+
+/// `runbook next`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Next {
+    /// The run, or the beginning of its name; the newest that did not come to its end where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+/// `runbook done`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Done {
+    /// The step
+    #[arg(value_name = "STEP")]
+    pub(crate) step: String,
+    /// What you did
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) because: String,
+    /// The run, or the beginning of its name; the newest that did not come to its end where left out
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+/// `runbook resolve`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("verdict").required(true))]
+pub(crate) struct Resolve {
+    /// The run, or the beginning of its name
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// The step, as `runbook next` shows it, or a block that is held
+    #[arg(value_name = "STEP")]
+    pub(crate) step: String,
+    /// The host, where the step runs on several
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// It is done (or, of an undo: it is taken back)
+    #[arg(long, group = "verdict")]
+    pub(crate) done: bool,
+    /// It is not done: it may be tried again
+    #[arg(long, group = "verdict")]
+    pub(crate) not_done: bool,
+    /// Carry out what the held block deferred to its end
+    #[arg(long, group = "verdict")]
+    pub(crate) release: bool,
+    /// How you know
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) because: String,
 }
 
 /// `runbook plan`.

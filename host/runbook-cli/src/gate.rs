@@ -6,6 +6,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use async_trait::async_trait;
 use indicatif::MultiProgress;
 use runbook_engine::run::{Actions, Gate, Verdict};
+use runbook_model::history::History;
 use runbook_model::plan::{Runbook, Uses};
 
 use crate::display::Styles;
@@ -84,6 +85,24 @@ impl Gatekeeper {
             code: runbook_model::exit_code::CANCELLED,
             ..CliError::usage("not confirmed; nothing was touched")
         })
+    }
+}
+
+impl Gatekeeper {
+    /// The same for a run that is gone on with: what ended, or was agreed to, needs no further word.
+    pub(crate) fn before_going_on(
+        &self,
+        runbook: &Runbook,
+        actions: &dyn Actions,
+        selected: impl Fn(&str) -> bool,
+        past: &History,
+    ) -> Result<(), CliError> {
+        let is_settled = |step: &str| {
+            let of_step: Vec<_> = past.past.iter().filter(|(instance, _)| instance.step == step).collect();
+            let ended = !of_step.is_empty() && of_step.iter().all(|(_, past)| past.ended.is_some());
+            ended || past.confirmed.contains(step)
+        };
+        self.before_the_run(runbook, actions, |step| selected(step) && !is_settled(step))
     }
 }
 

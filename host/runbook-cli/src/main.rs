@@ -7,6 +7,8 @@ mod display;
 mod error;
 mod gate;
 mod inputs;
+mod launch;
+mod locks;
 mod prompts;
 mod runs_dir;
 mod session;

@@ -1,11 +1,15 @@
 //! Where runs are kept on the controller: one folder each, for the user alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 use jiff::tz::TimeZone;
 use runbook_model::event::Record;
+use runbook_model::history::History;
 use runbook_model::journal;
+use runbook_model::plan::Runbook;
+use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
 
@@ -14,10 +18,96 @@ fn project() -> Result<ProjectDirs, CliError> {
         .ok_or_else(|| CliError::internal("there is no home directory").hint("set HOME"))
 }
 
+/// The folder of all that is kept.
+pub(crate) fn state() -> Result<PathBuf, CliError> {
+    let project = project()?;
+    Ok(project.state_dir().unwrap_or_else(|| project.data_dir()).to_owned())
+}
+
 /// The folder of all runs.
 pub(crate) fn root() -> Result<PathBuf, CliError> {
-    let project = project()?;
-    Ok(project.state_dir().unwrap_or_else(|| project.data_dir()).join("runs"))
+    Ok(state()?.join("runs"))
+}
+
+/// The key under which previous contents are sealed.
+pub(crate) fn key() -> Result<PathBuf, CliError> {
+    Ok(state()?.join("key"))
+}
+
+/// Makes a folder for the user alone, where it is not there.
+pub(crate) fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A run as it was begun: what a later session needs that is not in the journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    /// The runbook, checked.
+    pub(crate) runbook: Runbook,
+    /// Its file, as an absolute path.
+    pub(crate) path: PathBuf,
+    /// Absolute path of its folder.
+    pub(crate) folder: String,
+    /// The user's home.
+    pub(crate) home: String,
+    /// The steps that were selected; empty: all.
+    pub(crate) only: BTreeSet<String>,
+    /// Not before this step.
+    pub(crate) from: Option<String>,
+    /// Every question was answered with yes beforehand.
+    pub(crate) yes: bool,
+    /// Those of these steps were.
+    pub(crate) approve: Vec<String>,
+}
+
+/// Name of the file beside the journal that holds it.
+const BEGUN: &str = "runbook.json";
+
+impl Begun {
+    /// Keeps it in the folder of a run.
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), CliError> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let (path, beside) = (folder.join(BEGUN), folder.join(".runbook.json"));
+        let text = serde_json::to_vec(self).map_err(CliError::internal)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options
+            .open(&beside)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_data()))
+            .and_then(|()| std::fs::rename(&beside, &path));
+        written.map_err(|error| CliError::internal(format!("{}: {error}", path.display())))
+    }
+
+    /// Reads it again.
+    pub(crate) fn load(run: &str) -> Result<Self, CliError> {
+        let path = root()?.join(run).join(BEGUN);
+        let text = std::fs::read(&path).map_err(|error| {
+            CliError::invalid(format!("{}: {error}", path.display()))
+                .hint("runs of versions before this one cannot be gone on with: run the runbook again")
+        })?;
+        serde_json::from_slice(&text).map_err(|error| CliError::invalid(format!("{}: {error}", path.display())))
+    }
+}
+
+/// What a run did, as its journal tells.
+pub(crate) fn history(run: &str) -> Result<History, CliError> {
+    History::of(read(run)?).map_err(|error| CliError::invalid(format!("{run}: {error}")))
+}
+
+/// The run that is meant: the one whose name begins so; the newest that did not come to its end, or the newest of all, where nothing is
+/// said.
+pub(crate) fn find_open(beginning: Option<&str>) -> Result<String, CliError> {
+    if beginning.is_some() {
+        return find(beginning);
+    }
+    let names = names()?;
+    let open = names.iter().find(|name| history(name).is_ok_and(|history| history.state.holds_targets()));
+    match open {
+        Some(name) => Ok(name.clone()),
+        None => find(None),
+    }
 }
 
 /// The folder of compiled plugins.

@@ -11,8 +11,8 @@ use runbook_model::diagnostic::{Diagnostic, has_errors, render_all};
 use runbook_model::event::PluginPin;
 use runbook_model::expr::{ExprError, RunView, Scope};
 use runbook_model::grant::{missing, power_name};
-use runbook_model::parse::{self, Document};
-use runbook_model::plan::{Become as Elevation, BecomeMethod, Runbook, Uses};
+use runbook_model::parse::{self, Component, Document, Mentions};
+use runbook_model::plan::{Become as Elevation, BecomeMethod, InputType, Runbook, Step, Uses};
 use runbook_model::redact::SHORTEST;
 use runbook_model::resolve;
 use runbook_ssh::r#become::Become;
@@ -22,6 +22,8 @@ use crate::args;
 use crate::catalog::Catalog;
 use crate::error::CliError;
 use crate::inputs;
+use crate::locks::{self, Used};
+use crate::runs_dir::Begun;
 use crate::world::Inventory;
 
 /// A runbook without mistakes, and the plugins that it uses.
@@ -93,7 +95,40 @@ pub(crate) fn show(diagnostics: &[Diagnostic]) {
 
 /// Settles everything that can be settled before a target is touched.
 pub(crate) async fn prepare(args: &args::Inputs) -> Result<Session, CliError> {
-    let Loaded { runbook, catalog, folder, home } = load(&args.file)?;
+    let loaded = load(&args.file)?;
+    check_selection(&loaded.runbook, args)?;
+    let given = args.vars.iter().cloned().collect();
+    let selection = Selection { only: args.only.iter().cloned().collect(), from: args.from.clone() };
+    settle(loaded, &given, selection, &args.file.display().to_string()).await
+}
+
+/// The same for a later session of a run: what it was given before, it is given again.
+pub(crate) async fn prepare_again(
+    loaded: Loaded,
+    recorded: &Value,
+    vars: &[(String, String)],
+    selection: Selection,
+) -> Result<Session, CliError> {
+    let mut given: BTreeMap<String, String> = BTreeMap::new();
+    for input in loaded.runbook.inputs.iter().filter(|input| input.kind != InputType::Secret) {
+        if let Some(value) = recorded.get(&input.name) {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            given.insert(input.name.clone(), text);
+        }
+    }
+    given.extend(vars.iter().cloned());
+    let file = loaded.runbook.file.clone();
+    settle(loaded, &given, selection, &file).await
+}
+
+/// The steps that are meant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    pub(crate) only: BTreeSet<String>,
+    pub(crate) from: Option<String>,
+}
+
+fn check_selection(runbook: &Runbook, args: &args::Inputs) -> Result<(), CliError> {
     let steps: Vec<&str> = runbook.steps.iter().map(|step| step.id.as_str()).collect();
     for name in args.only.iter().chain(&args.from) {
         if !steps.contains(&name.as_str()) {
@@ -105,11 +140,20 @@ pub(crate) async fn prepare(args: &args::Inputs) -> Result<Session, CliError> {
             });
         }
     }
-    let given: BTreeMap<String, String> = args.vars.iter().cloned().collect();
-    let read = inputs::read(&runbook, &given, &folder, &home);
-    let resolved = runbook_model::inputs::resolve(&runbook.inputs, &given, &read).map_err(|diagnostics| {
+    Ok(())
+}
+
+async fn settle(
+    loaded: Loaded,
+    given: &BTreeMap<String, String>,
+    selection: Selection,
+    file: &str,
+) -> Result<Session, CliError> {
+    let Loaded { runbook, catalog, folder, home } = loaded;
+    let read = inputs::read(&runbook, given, &folder, &home);
+    let resolved = runbook_model::inputs::resolve(&runbook.inputs, given, &read).map_err(|diagnostics| {
         show(&diagnostics);
-        CliError::after_diagnostics(&args.file.display().to_string(), diagnostics.len())
+        CliError::after_diagnostics(file, diagnostics.len())
     })?;
     consent(&runbook)(&catalog)?;
     let used = used_plugins(&runbook);
@@ -130,9 +174,28 @@ pub(crate) async fn prepare(args: &args::Inputs) -> Result<Session, CliError> {
         inputs,
         secrets: Secrets(secrets),
         inventory,
-        only: args.only.iter().cloned().collect(),
-        from: args.from.clone(),
+        only: selection.only,
+        from: selection.from,
     })
+}
+
+/// A runbook that was checked when its run began, with the plugins that it uses.
+pub(crate) fn of_begun(begun: &Begun) -> Result<Loaded, CliError> {
+    let mut mentions = Mentions::default();
+    walk(&begun.runbook, &mut |step| {
+        if let Uses::Action { plugin, .. } = &step.uses {
+            mentions.plugins.insert(plugin.clone());
+        }
+    });
+    for level in begun.runbook.with_includes() {
+        for (name, path) in &level.plugins {
+            let path = parse::join_path(&begun.path.to_string_lossy(), path);
+            mentions.components.insert(Component { name: name.clone(), path });
+        }
+    }
+    let catalog = Catalog::of(&mentions)?;
+    let (folder, home) = (begun.folder.clone(), begun.home.clone());
+    Ok(Loaded { runbook: begun.runbook.clone(), catalog, folder, home })
 }
 
 fn invalid(error: &ExprError) -> CliError {
@@ -168,7 +231,7 @@ fn consent(runbook: &Runbook) -> impl Fn(&Catalog) -> Result<(), CliError> {
     }
 }
 
-fn walk(runbook: &Runbook, visit: &mut impl FnMut(&runbook_model::plan::Step)) {
+fn walk(runbook: &Runbook, visit: &mut impl FnMut(&Step)) {
     for step in &runbook.steps {
         visit(step);
         if let Uses::Include { runbook, .. } = &step.uses {
@@ -254,7 +317,6 @@ fn elevation(host: &str, elevation: &Elevation, secrets: &mut BTreeMap<String, S
 impl Session {
     /// What the first event says.
     pub(crate) fn header(&self) -> Header {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Header {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             plugins: used_plugins(&self.runbook)
@@ -262,7 +324,38 @@ impl Session {
                 .filter_map(|name| self.catalog.pin(name))
                 .collect::<Vec<PluginPin>>(),
             pid: std::process::id(),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id: locks::boot_id(),
+            ..Header::default()
+        }
+    }
+
+    /// The targets that its steps may use.
+    pub(crate) fn used(&self) -> Used {
+        let mut used = Used::default();
+        let mut visit = |step: &Step| {
+            used.hosts.extend(step.hosts());
+            used.clusters.extend(step.cluster.clone());
+        };
+        for step in self.runbook.steps.iter().filter(|step| self.selected(&step.id)) {
+            visit(step);
+            if let Uses::Include { runbook, .. } = &step.uses {
+                walk(runbook, &mut visit);
+            }
+        }
+        used
+    }
+
+    /// What a later session needs of it.
+    pub(crate) fn begun(&self, path: PathBuf) -> Begun {
+        Begun {
+            runbook: self.runbook.clone(),
+            path,
+            folder: self.inventory.folder.clone(),
+            home: self.inventory.home.clone(),
+            only: self.only.clone(),
+            from: self.from.clone(),
+            yes: false,
+            approve: Vec::new(),
         }
     }
 

@@ -435,7 +435,10 @@ impl Task<'_> {
     async fn diverged(&self, going: &mut Going, call: u32, why: String) -> Result<(), Finished> {
         let failed = |error: &dyn std::fmt::Display| Finished::without_outputs(StepOutcome::Failed, error.to_string());
         let changed = self.past().is_some_and(|past| {
-            past.tape.0.values().any(|taped| matches!(&taped.what, Heard::Changed(response) if may_have_changed(response)))
+            past.tape
+                .0
+                .values()
+                .any(|taped| matches!(&taped.what, Heard::Changed(response) if may_have_changed(response)))
         });
         if changed {
             let text = format!(
@@ -458,12 +461,7 @@ impl Task<'_> {
         self.begin(going).await.map_err(|error| failed(&error))
     }
 
-    async fn attempt(
-        &self,
-        going: &mut Going,
-        more: bool,
-        meanwhile: &(dyn Fn() + Sync),
-    ) -> Result<Finished, Broke> {
+    async fn attempt(&self, going: &mut Going, more: bool, meanwhile: &(dyn Fn() + Sync)) -> Result<Finished, Broke> {
         let deadline = Instant::now() + self.timeout();
         if let Some(replay) = &going.replay {
             going.pulse.begin(replay.first(), replay.began_at());

@@ -509,7 +509,8 @@ impl Broker {
                 minutes(age)
             )));
         }
-        if needs.off_host && self.roles.iter().flat_map(|(_, hosts)| hosts).any(|host| *target == Target::Machine(host.clone()))
+        if needs.off_host
+            && self.roles.iter().flat_map(|(_, hosts)| hosts).any(|host| *target == Target::Machine(host.clone()))
         {
             return Err(CallError::Denied(format!(
                 "it needs {wanted} off the host that it changes; {path} lies on {target} itself"
@@ -522,7 +523,9 @@ impl Broker {
                 "it needs {wanted}, and {path} on {target} is not any more what the receipt says: its SHA-256 is another one"
             ))),
             Ok(_) => Err(CallError::Failed(format!("{path} on {target}: an answer of another kind"))),
-            Err(error) => Err(CallError::Denied(format!("it needs {wanted}, and {path} on {target} cannot be read: {error}"))),
+            Err(error) => {
+                Err(CallError::Denied(format!("it needs {wanted}, and {path} on {target} cannot be read: {error}")))
+            }
         }
     }
 
@@ -554,9 +557,10 @@ impl Broker {
                 Ok(answer)
             }
             (Heard::InDoubt, Call::Change(change)) => self.settle(call, request.target, change).await,
-            (Heard::Changed(_) | Heard::Unchanged | Heard::Deferred | Heard::InDoubt, Call::Look(_) | Call::Note(_)) => {
-                Err(CallError::Failed("internal error: a look was recorded as a change".to_owned()))
-            }
+            (
+                Heard::Changed(_) | Heard::Unchanged | Heard::Deferred | Heard::InDoubt,
+                Call::Look(_) | Call::Note(_),
+            ) => Err(CallError::Failed("internal error: a look was recorded as a change".to_owned())),
         }
     }
 

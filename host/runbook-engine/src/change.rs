@@ -67,8 +67,7 @@ impl Broker {
         };
         let visible = self.shared.redactor.prior(prior.clone());
         let Some(diff) = delta(change, &visible) else {
-            let event =
-                Event::Unchanged { instance: self.instance.clone(), call: *call, request: passage.request() };
+            let event = Event::Unchanged { instance: self.instance.clone(), call: *call, request: passage.request() };
             self.note(event, false).await?;
             return Ok(already(&change.act));
         };
@@ -155,9 +154,7 @@ impl Broker {
                 lock(&self.tally).lost = true;
                 Event::Lost { instance, call, error: error.clone() }
             }
-            response => {
-                Event::Changed { instance, call, response: response.clone(), elapsed_us: micros(started) }
-            }
+            response => Event::Changed { instance, call, response: response.clone(), elapsed_us: micros(started) },
         };
         self.count(change, response);
         self.note(event, false).await.map(drop)

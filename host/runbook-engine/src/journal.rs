@@ -89,8 +89,7 @@ impl Journal {
         let queue = Arc::new(Queue::default());
         lock(&queue.waiting).seq = start.seq;
         let path = file.as_ref().map(|(path, _)| path.clone());
-        let writer =
-            Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: start.seq, state: start.state };
+        let writer = Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: start.seq, state: start.state };
         std::thread::spawn(move || writer.run());
         Self { _open: Arc::new(Open(Arc::clone(&queue))), queue, path }
     }

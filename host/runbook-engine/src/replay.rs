@@ -105,7 +105,8 @@ impl Replay {
         match (self.tape.0.get(&call), &request.call) {
             // The journal has it without secrets.
             (Some(taped), _)
-                if taped.request == *request || journal::cleaned(request, redactor).as_ref() == Some(&taped.request) =>
+                if taped.request == *request
+                    || journal::cleaned(request, redactor).as_ref() == Some(&taped.request) =>
             {
                 Replayed::Heard(Box::new(taped.clone()))
             }

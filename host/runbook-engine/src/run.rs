@@ -222,6 +222,23 @@ impl Engine {
         Ok((self.end(&progress, started).await?, wrong))
     }
 
+    /// Carries out what a held block deferred to its end; what its steps did stays.
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be read or written.
+    pub async fn release(&self, runbook: &Runbook, block: &str, header: Header) -> Result<Ended, JournalError> {
+        let started = Instant::now();
+        let progress = self.begin(runbook, Value::Null, header).await?;
+        let inner = lock(&self.entered).remove(block).unwrap_or_default();
+        let of_block = |instance: &Instance| inner.iter().any(|step| is_of(instance, step));
+        if self.carry_out_later(Later::default(), &of_block, false, &progress).await? {
+            let event = Event::Exited { block: block.to_owned(), how: BlockEnd::Released };
+            self.shared.journal.append(event, false).await?;
+        }
+        self.end(&progress, started).await
+    }
+
     async fn begin(&self, runbook: &Runbook, inputs: Value, header: Header) -> Result<Progress, JournalError> {
         let steps = runbook.steps.iter().map(sketch).collect();
         let past = &self.shared.past;
@@ -303,7 +320,10 @@ impl Engine {
                 // What was deferred is carried out on the way.
                 lock(&later).clear();
                 let prefix = level.prefix.clone();
-                return self.unwind(level, &|instance| instance.step.starts_with(&prefix), progress).await.map(|_| false);
+                return self
+                    .unwind(level, &|instance| instance.step.starts_with(&prefix), progress)
+                    .await
+                    .map(|_| false);
             }
             let of_level = |instance: &Instance| outermost || instance.step.starts_with(&level.prefix);
             let kept = self.carry_out_later(later, &of_level, true, progress).await?;
@@ -495,7 +515,9 @@ impl Engine {
                 .waiting()
                 .filter(|entry| includes(&entry.instance) && self.shared.past.state.is_deferred(&entry.id()))
                 .filter(|entry| !outermost || !held(&entry.instance))
-                .filter(|entry| !stack.iter().any(|(road, d)| d.call == entry.call && *road.instance() == entry.instance))
+                .filter(|entry| {
+                    !stack.iter().any(|(road, d)| d.call == entry.call && *road.instance() == entry.instance)
+                })
                 .filter_map(|entry| {
                     let road = unwind::road(&self.shared, entry, &Pulse::after(now.past(&entry.instance)));
                     Some((road, unwind::deferred(&self.shared, entry, entry.change()?)))

@@ -13,8 +13,8 @@ use runbook_model::resolve;
 use serde_json::{Map, Value};
 
 use crate::attempt::Outputs;
-use crate::shared::{Shared, lock};
 use crate::run::Options;
+use crate::shared::{Shared, lock};
 
 pub use runbook_model::expr::Item;
 
@@ -186,7 +186,11 @@ impl<'a> Level<'a> {
             None => None,
             Some(template) => match expr::text(template, &self.scope(host, item))? {
                 Some(subject) => Some(subject),
-                None => return Err(Trouble::Unknown(format!("`needs_receipt` depends on a step that has not run: {template}"))),
+                None => {
+                    return Err(Trouble::Unknown(format!(
+                        "`needs_receipt` depends on a step that has not run: {template}"
+                    )));
+                }
             },
         };
         Ok(Some(NeedsReceipt { subject, ..needs.clone() }))

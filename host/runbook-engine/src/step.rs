@@ -8,9 +8,7 @@ use futures::stream::FuturesUnordered;
 use runbook_model::call::Target;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::manifest::{Action, Arity};
-use runbook_model::plan::{
-    BlockOnFailure, On, OnFailure, RoleOn, Runbook, Step, StepOnFailure, UndoMode, Uses,
-};
+use runbook_model::plan::{BlockOnFailure, On, OnFailure, RoleOn, Runbook, Step, StepOnFailure, UndoMode, Uses};
 use serde_json::Value;
 
 use crate::ahead::{self, Lookouts};

@@ -310,7 +310,9 @@ impl Unwinding<'_> {
                     undoes: Some(entry.call),
                 };
                 let result = judged(&change.effect.summary, road.pass(passage).await);
-                result.map_err(|error| Obstacle::new(error.to_string(), vec![format!("do by hand: {}", change.effect.summary)]))
+                result.map_err(|error| {
+                    Obstacle::new(error.to_string(), vec![format!("do by hand: {}", change.effect.summary)])
+                })
             }
             Timing::StepEnd | Timing::StepEndIfChanged | Timing::BlockEnd | Timing::Now => Ok(()),
         }
@@ -393,7 +395,9 @@ impl Back<'_> {
         if let Some(command) = unless_undone {
             match self.holds(command).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(Some(Fate::TakenBack("it had failed, and there is nothing to take back".to_owned()))),
+                Ok(false) => {
+                    return Ok(Some(Fate::TakenBack("it had failed, and there is nothing to take back".to_owned())));
+                }
                 Err(error) => return Err(Obstacle::new(error.to_string(), by_hand)),
             }
         }

@@ -15,6 +15,8 @@ use crate::state::{Call, State};
 pub struct History {
     /// Where it is.
     pub state: State,
+    /// How many records there are.
+    pub records: u64,
     /// Its name.
     pub run: String,
     /// SHA-256 of the runbook's file in the last session.
@@ -39,6 +41,19 @@ pub struct History {
     pub confirmed: BTreeSet<String>,
     /// Proofs that were issued.
     pub receipts: Vec<(Instance, Receipt)>,
+    /// Where a person is needed.
+    pub stuck: BTreeMap<Instance, Stuck>,
+}
+
+/// Why a person is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// For which call.
+    pub call: Option<u32>,
+    /// Why.
+    pub why: String,
+    /// What to do by hand.
+    pub manual: Vec<String>,
 }
 
 /// What one instance of a step did.
@@ -247,6 +262,7 @@ impl History {
     pub fn read(&mut self, record: Record) -> Result<(), String> {
         self.state = std::mem::take(&mut self.state).next(&record.event)?;
         let Record { seq, at, event } = record;
+        self.records = seq;
         match event {
             Event::RunStarted { run, sha256, steps, plugins, inputs, verb, .. } => {
                 (self.run, self.sha256, self.steps) = (run, sha256, steps);
@@ -256,7 +272,14 @@ impl History {
             Event::Reopened { sha256, steps, plugins, verb, .. } => {
                 (self.sha256, self.steps, self.plugins, self.verb) = (sha256, steps, plugins, Some(verb));
             }
+            Event::Stuck { instance, call, why, manual } => {
+                self.stuck.insert(instance, Stuck { call, why, manual });
+            }
+            Event::Exited { block, .. } => {
+                self.stuck.remove(&Instance { step: block, host: None, item: None });
+            }
             Event::StepStarted { instance, attempt, calls, inputs, roles, fingerprint } => {
+                self.stuck.remove(&instance);
                 let past = self.past.entry(instance).or_default();
                 past.changed_before |= past.changed;
                 past.attempts = attempt;
@@ -296,15 +319,18 @@ impl History {
             }
             Event::Changed { instance, call, response, .. } => self.came_back(&instance, call, at, response),
             Event::Resolved { instance, call, done: true, .. } => {
+                self.stuck.remove(&instance);
                 if let Some(made) = self.made(&instance, call) {
                     made.resolved = Some(true);
                 }
             }
             Event::Resolved { instance, call, done: false, .. }
             | Event::Settled { instance, call, finding: Settlement::NotDone | Settlement::Again, .. } => {
+                self.stuck.remove(&instance);
                 self.never_was(&instance, call);
             }
             Event::TakenBack { instance, .. } => {
+                self.stuck.remove(&instance);
                 // What it did is not there any more: a resume does it again.
                 let past = self.past.entry(instance).or_default();
                 past.ended = None;
@@ -326,13 +352,11 @@ impl History {
             | Event::Verifying { .. }
             | Event::Lost { .. }
             | Event::Settled { finding: Settlement::Done | Settlement::Unclear, .. }
-            | Event::Stuck { .. }
             | Event::Lapsed { .. }
             | Event::Left { .. }
             | Event::TakingBack { .. }
             | Event::Overridden { .. }
             | Event::Entered { .. }
-            | Event::Exited { .. }
             | Event::ByHand { .. }
             | Event::Drilled { .. }
             | Event::Planned { .. }

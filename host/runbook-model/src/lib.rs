@@ -5,6 +5,7 @@ pub mod call;
 pub mod delta;
 pub mod diagnostic;
 pub mod duration;
+pub mod edits;
 pub mod event;
 pub mod exit_code;
 pub mod expr;

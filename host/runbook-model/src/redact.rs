@@ -51,7 +51,11 @@ pub fn put_back<'a>(bytes: &[u8], value_of: impl Fn(&str) -> Option<&'a str>) ->
 /// Names of the secrets whose tokens stand in a text in their plain form.
 pub fn names(text: &str) -> BTreeSet<String> {
     let tokens = text.split(OPEN).skip(1);
-    tokens.filter_map(|rest| Some(rest.split_once(CLOSE)?.0)).filter(|name| !name.contains(':')).map(str::to_owned).collect()
+    tokens
+        .filter_map(|rest| Some(rest.split_once(CLOSE)?.0))
+        .filter(|name| !name.contains(':'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What stands for the value of a Kubernetes Secret.

@@ -220,7 +220,10 @@ fn step(uses: &Value, branches: Vec<Value>) -> Value {
     let properties = step["properties"].clone();
     let kept = ["id", "needs", "when", "unless", "why"].map(|key| (key.to_owned(), properties[key].clone()));
     let mut block: Map<String, Value> = kept.into_iter().collect();
-    block.insert("on_failure".to_owned(), words(&["undo", "release", "hold"], "What becomes of the block when a step of it fails"));
+    block.insert(
+        "on_failure".to_owned(),
+        words(&["undo", "release", "hold"], "What becomes of the block when a step of it fails"),
+    );
     block.insert("do".to_owned(), json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" }, "description": "The steps of the block" }));
     let block = object(Value::Object(block), &["id", "do"]);
     step["oneOf"] = json!([{ "required": ["uses"] }, { "required": ["include"] }]);

@@ -267,7 +267,11 @@ impl State {
 
     fn at_work(&self, instance: &Instance, call: Option<u32>) -> Result<(), String> {
         let deferred = call.is_some_and(|call| self.deferred.contains(&(instance.clone(), call)));
-        if deferred || self.open.contains(instance) || self.unwinding.contains(instance) { Ok(()) } else { Err(format!("{instance} is not at work")) }
+        if deferred || self.open.contains(instance) || self.unwinding.contains(instance) {
+            Ok(())
+        } else {
+            Err(format!("{instance} is not at work"))
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! One file for each command.
 
+mod again;
+mod drill;
 mod exec;
+mod person;
 mod plugin;
 mod runs;
 mod schema;
@@ -14,6 +17,11 @@ pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
     match args.command {
         Command::Exec(args) => exec::exec(args).await,
         Command::Plan(args) => exec::plan(args).await,
+        Command::Resume(args) => again::resume(args).await,
+        Command::Undo(args) => again::undo(args).await,
+        Command::Next(args) => person::next(&args),
+        Command::Done(args) => person::done(args).await,
+        Command::Resolve(args) => person::resolve(args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::list(&args),

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 
 use runbook_engine::journal::Watcher;
 use runbook_model::call::Level;
-use runbook_model::event::{Event, Record, Verb};
+use runbook_model::event::{BlockEnd, Event, Instance, Record, Settlement, Verb};
+
+use anstyle::Style;
 
 use super::style::Styles;
 use super::words;
@@ -34,8 +36,61 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
         Event::RunStarted { run, runbook, steps, verb: Verb::Exec, .. } => {
             vec![format!("{}{runbook}{:#}: {} steps, run {run}", Styles::BOLD, Styles::BOLD, steps.len())]
         }
+        Event::Reopened { verb, session, steps, .. } => {
+            let word = match verb {
+                Verb::Undo => "what it did is taken back",
+                Verb::Redo => "its undo is taken back",
+                Verb::Done => "a person's word",
+                Verb::Resume | Verb::Exec | Verb::Plan => "it goes on",
+            };
+            let (bold, dim) = (Styles::BOLD, Styles::DIM);
+            vec![format!("{bold}session {session}{bold:#}: {word} {dim}({} steps){dim:#}", steps.len())]
+        }
         // A plan is shown whole, on stdout.
         _ if verb == Verb::Plan => Vec::new(),
+        Event::Kept { instance, outcome } => {
+            let (sign, _) = Styles::outcome(*outcome);
+            let dim = Styles::DIM;
+            vec![format!("{dim}{sign} {instance}  {} before{dim:#}", words::outcome(*outcome, verb))]
+        }
+        Event::Lost { instance, error, .. } => {
+            vec![note(instance, Styles::CHANGE, &format!("in doubt: {error}"))]
+        }
+        Event::Settled { instance, finding, why, .. } => {
+            let word = match finding {
+                Settlement::Done => "found done",
+                Settlement::NotDone => "found not done",
+                Settlement::Again => "done again",
+                Settlement::Unclear => "unclear",
+            };
+            vec![note(instance, Styles::CHANGE, &format!("{word}: {why}"))]
+        }
+        Event::Diverged { instance, why, .. } => {
+            vec![note(instance, Styles::CHANGE, &format!("looked at from its start: {why}"))]
+        }
+        Event::Stuck { instance, why, manual, .. } => {
+            let mut lines = vec![note(instance, Styles::BAD, &format!("needs you: {why}"))];
+            lines.extend(manual.iter().map(|line| format!("      {}", words::safe(line))));
+            lines
+        }
+        Event::TakingBack { instance, summary, .. } => {
+            vec![note(instance, Styles::DIM, &format!("takes back: {summary}"))]
+        }
+        Event::Left { instance, why, .. } => vec![note(instance, Styles::DIM, &format!("left as it is: {why}"))],
+        Event::Overridden { instance, conflict, .. } => {
+            vec![note(instance, Styles::CHANGE, &format!("overwritten: {conflict}"))]
+        }
+        Event::Exited { block, how } => {
+            let word = match how {
+                BlockEnd::Well => return Vec::new(),
+                BlockEnd::Undone => "undone",
+                BlockEnd::Released => "released",
+            };
+            vec![format!("  the block {block} was {word}")]
+        }
+        Event::Drilled { instance, fault, .. } => {
+            vec![note(instance, Styles::CHANGE, &format!("a drill: {fault}"))]
+        }
         Event::Intended { instance, diff, .. } => {
             vec![format!("  {}{instance}{:#}  {}", Styles::DIM, Styles::DIM, words::safe(&diff.summary))]
         }
@@ -68,6 +123,14 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
         }
         Event::StepStarted { .. }
         | Event::RunStarted { .. }
+        | Event::Abandoned { .. }
+        | Event::Verifying { .. }
+        | Event::Resolved { .. }
+        | Event::Lapsed { .. }
+        | Event::TakenBack { .. }
+        | Event::Entered { .. }
+        | Event::Receipt { .. }
+        | Event::ByHand { .. }
         | Event::Looked { .. }
         | Event::Planned { .. }
         | Event::Changed { .. }
@@ -82,4 +145,8 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
         | Event::RunFinished { .. }
         | Event::Unknown => Vec::new(),
     }
+}
+
+fn note(instance: &Instance, style: Style, text: &str) -> String {
+    format!("  {style}{instance}  {}{style:#}", words::safe(text))
 }

@@ -18,7 +18,20 @@ pub(crate) use line::Lines;
 pub(crate) use live::Live;
 pub(crate) use page::{Page, Pages};
 pub(crate) use style::Styles;
-pub(crate) use words::{ago, elapsed};
+pub(crate) use words::{ago, elapsed, safe};
+
+/// What a person may do next, on stderr.
+pub(crate) fn hint(text: &str) {
+    use std::io::Write as _;
+    let style = Styles::PERHAPS;
+    let _ = writeln!(anstream::stderr().lock(), "{style}hint:{style:#} {text}");
+}
+
+/// A result, on stdout.
+pub(crate) fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(anstream::stdout().lock(), "{line}");
+}
 
 /// The display that fits: JSON lines where asked for, a live one on a terminal, plain lines elsewhere. With the bars of the live
 /// one, which have to make room for a question.

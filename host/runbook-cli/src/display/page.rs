@@ -37,7 +37,7 @@ impl Page {
     /// Takes a record in.
     pub(crate) fn read(&mut self, record: &Record) {
         match &record.event {
-            Event::RunStarted { verb, steps, .. } => {
+            Event::RunStarted { verb, steps, .. } | Event::Reopened { verb, steps, .. } => {
                 self.verb = Some(*verb);
                 self.uses = steps.iter().map(|step| (step.id.clone(), step.uses.clone())).collect();
             }
@@ -53,7 +53,20 @@ impl Page {
             Event::Log { instance, level: runbook_model::call::Level::Warn, message } => {
                 self.notes.entry(instance.clone()).or_default().push(message.clone());
             }
-            Event::StepFinished { instance, outcome, reason, elapsed_ms, .. } => self.steps.push(Shown {
+            Event::Settled { instance, why, .. } => self.note(instance, format!("it was in doubt: {why}")),
+            Event::Lost { instance, error, .. } => self.note(instance, format!("in doubt: {error}")),
+            Event::Diverged { instance, why, .. } => self.note(instance, format!("looked at from its start: {why}")),
+            Event::Stuck { instance, why, .. } => self.note(instance, format!("it needs a person: {why}")),
+            Event::TakenBack { instance, how, .. } => self.note(instance, format!("taken back: {how}")),
+            Event::Left { instance, why, .. } => self.note(instance, format!("left as it is: {why}")),
+            Event::Overridden { instance, conflict, .. } => self.note(instance, format!("overwritten: {conflict}")),
+            Event::Drilled { instance, fault, .. } => self.note(instance, format!("a drill: {fault}")),
+            Event::ByHand { instance, because } => self.note(instance, format!("done by hand: {because}")),
+            Event::Resolved { instance, done, because, .. } => {
+                let word = if *done { "done" } else { "not done" };
+                self.note(instance, format!("a person says that it is {word}: {because}"));
+            }
+            Event::StepFinished { instance, outcome, reason, elapsed_ms, .. } => self.ended(Shown {
                 instance: instance.clone(),
                 outcome: *outcome,
                 reason: reason.clone(),
@@ -74,7 +87,27 @@ impl Page {
             | Event::Checked { .. }
             | Event::Verified { .. }
             | Event::Confirmed { .. }
+            | Event::Abandoned { .. }
+            | Event::Kept { .. }
+            | Event::Verifying { .. }
+            | Event::Lapsed { .. }
+            | Event::TakingBack { .. }
+            | Event::Entered { .. }
+            | Event::Exited { .. }
+            | Event::Receipt { .. }
             | Event::Unknown => {}
+        }
+    }
+
+    fn note(&mut self, instance: &Instance, text: String) {
+        self.notes.entry(instance.clone()).or_default().push(text);
+    }
+
+    /// A later session may end a step anew.
+    fn ended(&mut self, step: Shown) {
+        match self.steps.iter_mut().find(|known| known.instance == step.instance) {
+            Some(known) => *known = step,
+            None => self.steps.push(step),
         }
     }
 
@@ -92,7 +125,7 @@ impl Page {
                 out,
                 "{style}{sign}{style:#} {bold}{name:width$}{bold:#}  {style}{word:13}{style:#} {dim}{uses}{dim:#}"
             )?;
-            if verb == Verb::Exec && step.outcome != StepOutcome::Skipped {
+            if verb != Verb::Plan && step.outcome != StepOutcome::Skipped {
                 write!(out, " {dim}{}{dim:#}", words::elapsed(step.elapsed_ms))?;
             }
             writeln!(out)?;

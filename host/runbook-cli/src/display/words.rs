@@ -8,7 +8,7 @@ pub(crate) fn outcome(outcome: StepOutcome, verb: Verb) -> &'static str {
     match (outcome, verb) {
         (StepOutcome::Skipped, _) => "skipped",
         (StepOutcome::Unchanged, _) => "unchanged",
-        (StepOutcome::Changed, Verb::Exec) => "changed",
+        (StepOutcome::Changed, Verb::Exec | Verb::Resume | Verb::Undo | Verb::Redo | Verb::Done) => "changed",
         (StepOutcome::Changed, Verb::Plan) => "would change",
         (StepOutcome::MayChange, _) => "may change",
         (StepOutcome::Cancelled, _) => "cancelled",

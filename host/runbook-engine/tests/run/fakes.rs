@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
-use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
 use runbook_engine::journal::{Journal, Start};
+use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
 use runbook_engine::run::{Actions, Gate, Options, Verdict as Said};
 use runbook_engine::shared::Shared;
 use runbook_engine::vault::Vault;
@@ -43,14 +43,7 @@ pub(crate) fn shared(world: &Arc<World>, journal: Journal) -> Shared {
 
 /// What is to be done with a runbook in the folder `/`.
 pub(crate) fn options(verb: Verb) -> Options {
-    Options {
-        verb,
-        only: BTreeSet::new(),
-        from: None,
-        hosts_at_once: 20,
-        home: "/root".into(),
-        folder: "/".into(),
-    }
+    Options { verb, only: BTreeSet::new(), from: None, hosts_at_once: 20, home: "/root".into(), folder: "/".into() }
 }
 
 /// A journal in which the run has begun.

@@ -104,7 +104,8 @@ async fn those_who_wait_at_once_share_one_wait_for_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, file) = create(folder.path()).expect("a journal");
     let (go, gate) = mpsc::channel();
-    let journal = Journal::new(Some((path.clone(), file)), begun(), Redactor::default(), vec![Arc::new(Gate(gate.into()))]);
+    let journal =
+        Journal::new(Some((path.clone(), file)), begun(), Redactor::default(), vec![Arc::new(Gate(gate.into()))]);
     let first = tokio::spawn({
         let journal = journal.clone();
         async move { journal.append(started(1), true).await }

@@ -19,7 +19,8 @@ use crate::schema::v1_block::Block as RawBlock;
 use crate::schema::v1_step::{Step as RawStep, UsesText};
 
 /// Keys that belong to the steps of an included runbook, not to the step that includes it.
-const NOT_FOR_INCLUDES: [&str; 9] = ["on", "among", "cluster", "serial", "retry", "timeout", "on_unreachable", "allow", "needs_receipt"];
+const NOT_FOR_INCLUDES: [&str; 9] =
+    ["on", "among", "cluster", "serial", "retry", "timeout", "on_unreachable", "allow", "needs_receipt"];
 
 /// What the steps of a runbook are checked against.
 pub(super) struct World<'w> {

@@ -48,8 +48,7 @@ fn read(r: &Reading<'_>, node: &Node, inner: &Node, steps: &mut Vec<Step>) -> Op
     let f = r.fields(node, "step", "a block of steps")?;
     let _ = f.node("do");
     let id = f.required_text("id", "give the block a short name, such as `id = \"maintenance\"`");
-    let words =
-        [("undo", BlockOnFailure::Undo), ("release", BlockOnFailure::Release), ("hold", BlockOnFailure::Hold)];
+    let words = [("undo", BlockOnFailure::Undo), ("release", BlockOnFailure::Release), ("hold", BlockOnFailure::Hold)];
     let begins = steps.len();
     let Data::List(nodes) = &inner.data else {
         r.wrong_type("do", "a list of steps: begin each with `[[step.do]]`", inner);
@@ -61,7 +60,10 @@ fn read(r: &Reading<'_>, node: &Node, inner: &Node, steps: &mut Vec<Step>) -> Op
     for node in nodes {
         if let Some(entry) = node.entry("do") {
             let diagnostic = Diagnostic::error("conflict", "a block cannot stand in another block");
-            r.report(&entry.key_span, diagnostic.help("end the outer one first, or write the steps one after the other"));
+            r.report(
+                &entry.key_span,
+                diagnostic.help("end the outer one first, or write the steps one after the other"),
+            );
             continue;
         }
         steps.extend(Step::read(r, node));
