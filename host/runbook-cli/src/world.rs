@@ -9,7 +9,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_kube::{ClusterAccess, Dial, KubeBackend, KubeconfigSource, Origin, Stream};
-use runbook_model::call::{Act, Answer, CallError, Command, Look, Prior, Response, SshLook, Target};
+use runbook_model::call::{Act, Answer, CallError, Command, Finding, Look, Prior, Response, SshLook, Target};
 use runbook_model::plan::{Cluster, Host, Kubeconfig, Transport as HostTransport};
 use runbook_model::prepare;
 use runbook_ssh::backend::SshBackend;
@@ -71,6 +71,10 @@ impl Backend for World {
 
     async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response {
         self.backend(target)?.act(target, act, prior, ctx).await
+    }
+
+    async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        self.backend(target)?.settle(target, act, prior, ctx).await
     }
 
     async fn close(&self) {

@@ -18,8 +18,8 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use runbook_model::call::{
-    Act, Answer, CallError, Content, FileWant, FilesAct, FilesLook, KubeLook, Look, Prior, Response, SshLook, Target,
-    TextPart,
+    Act, Answer, CallError, Content, FileWant, FilesAct, FilesLook, Finding, KubeLook, Look, Prior, Response, SshLook,
+    Target, TextPart,
 };
 use runbook_model::event::{Instance, StepOutcome};
 use tokio::sync::watch;
@@ -359,6 +359,10 @@ impl Backend for Foreseen {
 
     async fn act(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Response {
         self.world.act(target, act, prior, ctx).await
+    }
+
+    async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        self.world.settle(target, act, prior, ctx).await
     }
 }
 

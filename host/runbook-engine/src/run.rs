@@ -12,8 +12,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use runbook_model::call::Level as LogLevel;
-use runbook_model::call::Target;
+use runbook_model::call::{CallError, Level as LogLevel, Target};
 use runbook_model::event::{
     BlockEnd, Event, Instance, PluginPin, RunOutcome, StepOutcome, StepSketch, Summary, VERSION, Verb,
 };
@@ -505,37 +504,47 @@ impl Engine {
         progress: &Progress,
     ) -> Result<bool, JournalError> {
         let mut well = true;
-        let mut stack = later.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stack = later.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known: Vec<_> = stack.iter().map(|(road, deferred)| (road.instance().clone(), deferred.call)).collect();
+        for (broker, deferred) in stack.into_iter().rev() {
+            let (instance, summary) = (broker.instance().clone(), deferred.summary().to_owned());
+            let result = broker.afterwards().carry_out(deferred).await;
+            well &= self.carried_out(instance, &summary, result, progress).await?;
+        }
         if self.shared.past.waiting().next().is_some() {
             // What a block that is held has deferred waits until a person has looked.
             let held: Vec<String> = lock(&self.entered).values().flatten().cloned().collect();
             let held = |instance: &Instance| held.iter().any(|step| is_of(instance, step));
             let now = self.shared.history().await?;
-            let mut old: Vec<_> = now
+            let old: Vec<_> = now
                 .waiting()
                 .filter(|entry| includes(&entry.instance) && self.shared.past.state.is_deferred(&entry.id()))
                 .filter(|entry| !outermost || !held(&entry.instance))
-                .filter(|entry| {
-                    !stack.iter().any(|(road, d)| d.call == entry.call && *road.instance() == entry.instance)
-                })
-                .filter_map(|entry| {
-                    let road = unwind::road(&self.shared, entry, &Pulse::after(now.past(&entry.instance)));
-                    Some((road, unwind::deferred(&self.shared, entry, entry.change()?)))
-                })
+                .filter(|entry| !known.contains(&entry.id()))
                 .collect();
-            old.reverse();
-            stack.splice(0..0, old);
-        }
-        for (broker, deferred) in stack.into_iter().rev() {
-            let (instance, summary) = (broker.instance().clone(), deferred.summary().to_owned());
-            if let Err(error) = broker.afterwards().carry_out(deferred).await {
-                well = false;
-                progress.worse(StepOutcome::Failed);
-                let message = format!("deferred to the end, and failed: {summary}: {error}");
-                self.shared.journal.append(Event::Log { instance, level: LogLevel::Warn, message }, false).await?;
+            for entry in old {
+                let pulse = Pulse::after(now.past(&entry.instance));
+                let summary = entry.change().map(|change| change.effect.summary.clone()).unwrap_or_default();
+                let result = unwind::carry_out(&self.shared, &now, entry, &pulse).await;
+                well &= self.carried_out(entry.instance.clone(), &summary, result, progress).await?;
             }
         }
         Ok(well)
+    }
+
+    /// Says where something that was deferred failed.
+    async fn carried_out(
+        &self,
+        instance: Instance,
+        summary: &str,
+        result: Result<(), CallError>,
+        progress: &Progress,
+    ) -> Result<bool, JournalError> {
+        let Err(error) = result else { return Ok(true) };
+        progress.worse(StepOutcome::Failed);
+        let message = format!("deferred to the end, and failed: {summary}: {error}");
+        self.shared.journal.append(Event::Log { instance, level: LogLevel::Warn, message }, false).await?;
+        Ok(false)
     }
 }
 

@@ -12,9 +12,10 @@ use runbook_model::call::{
 };
 use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};
+use runbook_model::state::is_done;
 use runbook_model::undo::{self, Inverse, Left, Now};
 
-use crate::broker::{Broker, Deferred, Pulse};
+use crate::broker::{Broker, Deferred, Pulse, is_process};
 use crate::change::{Passage, judged};
 use crate::journal::JournalError;
 use crate::replay::Doubt;
@@ -48,11 +49,13 @@ struct Obstacle {
     why: String,
     /// What to do by hand.
     manual: Vec<String>,
+    /// It stands in the journal already.
+    told: bool,
 }
 
 impl Obstacle {
     fn new(why: impl Into<String>, manual: Vec<String>) -> Self {
-        Self { why: why.into(), manual }
+        Self { why: why.into(), manual, told: false }
     }
 }
 
@@ -95,7 +98,7 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
         let Some(change) = entry.change() else { continue };
         let road = road(shared, entry, &pulse);
         match &entry.what {
-            What::Change(made) if history.state.is_in_doubt(&entry.id()) => {
+            What::Change(made) if history.state.is_in_doubt(&entry.id()) && !was_deferred(&history, entry) => {
                 road.find_out(&passage(entry, change, made.undoes), Doubt::of(entry, made, &shared.vault)).await?;
             }
             What::Deferred if history.state.is_deferred(&entry.id()) => match change.effect.timing {
@@ -104,7 +107,7 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
                     road.note(Event::Lapsed { instance: instance.clone(), call: entry.call }, false).await?;
                 }
                 Timing::StepEnd | Timing::StepEndIfChanged | Timing::Now => {
-                    road.carry_out(deferred(shared, entry, change)).await?;
+                    carry_out(shared, &history, entry, &pulse).await?;
                 }
             },
             What::Change(_) | What::Deferred => {}
@@ -114,7 +117,7 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
 }
 
 /// A road for what stands in the journal.
-pub(crate) fn road(shared: &Arc<Shared>, entry: &Entry, pulse: &Arc<Pulse>) -> Arc<Broker> {
+fn road(shared: &Arc<Shared>, entry: &Entry, pulse: &Arc<Pulse>) -> Arc<Broker> {
     Broker::of_journal(shared, &entry.instance, &entry.request.target, entry.jail.clone(), Arc::clone(pulse))
 }
 
@@ -123,8 +126,38 @@ fn passage(entry: &Entry, change: &Change, undoes: Option<u32>) -> Passage {
     Passage { call: entry.call, target, change: change.clone(), jail: entry.jail.clone(), undoes }
 }
 
+/// Whether a change is one that had waited for its time.
+fn was_deferred(history: &History, entry: &Entry) -> bool {
+    history.stack.iter().any(|other| matches!(other.what, What::Deferred) && other.id() == entry.id())
+}
+
+/// Carries out a change that waits, or brings it to its end where it had begun.
+///
+/// # Errors
+///
+/// It failed, or nobody can tell what became of it.
+pub(crate) async fn carry_out(
+    shared: &Arc<Shared>,
+    history: &History,
+    entry: &Entry,
+    pulse: &Arc<Pulse>,
+) -> Result<(), CallError> {
+    let Some(change) = entry.change() else { return Ok(()) };
+    let road = road(shared, entry, pulse);
+    let begun = history.stack.iter().rev().find_map(|other| {
+        let made = other.made().filter(|_| other.id() == entry.id() && history.state.is_in_doubt(&entry.id()))?;
+        Some(Doubt::of(other, made, &shared.vault))
+    });
+    if let Some(doubt) = begun
+        && let Some(answer) = road.find_out(&passage(entry, change, None), doubt).await?
+    {
+        return judged(&change.effect.summary, Ok(answer));
+    }
+    road.carry_out(deferred(shared, entry, change)).await
+}
+
 /// A change that waits, as it was asked for.
-pub(crate) fn deferred(shared: &Shared, entry: &Entry, change: &Change) -> Deferred {
+fn deferred(shared: &Shared, entry: &Entry, change: &Change) -> Deferred {
     let kept: Option<Request> = entry.kept.as_ref().and_then(|kept| shared.vault.recall(kept).ok());
     let change = match kept.map(|request| request.call) {
         Some(Call::Change(change)) => change,
@@ -193,7 +226,8 @@ impl Unwinding<'_> {
     /// Whether a change is to be taken back.
     fn is_due(&self, entry: &Entry, made: &Made) -> bool {
         let id = entry.id();
-        let in_effect = self.history.state.is_in_effect(&id) || self.history.state.is_in_doubt(&id);
+        let in_doubt = self.history.state.is_in_doubt(&id) && !was_deferred(self.history, entry);
+        let in_effect = self.history.state.is_in_effect(&id) || in_doubt;
         // A change that was intended twice under one number was made once.
         let last = self.history.stack.iter().rev().find(|other| other.made().is_some() && other.id() == id);
         made.is_undo == self.scope.redo && in_effect && last.is_some_and(|last| last.record == entry.record)
@@ -245,7 +279,10 @@ impl Unwinding<'_> {
                 match road.find_out(&passage(entry, change, made.undoes), doubt).await {
                     Ok(Some(answer)) => Ok(answer),
                     Ok(None) => return Ok(Ok(None)),
-                    Err(error) => return Ok(Err(Obstacle::new(error.to_string(), Vec::new()))),
+                    Err(error) => {
+                        let told = road.tally().stuck.is_some();
+                        return Ok(Err(Obstacle { told, ..Obstacle::new(error.to_string(), Vec::new()) }));
+                    }
                 }
             }
         };
@@ -258,6 +295,11 @@ impl Unwinding<'_> {
             }
             None => made.prior.clone(),
         };
+        match self.begun_before(entry, pulse).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(Ok(Some(Fate::TakenBack("an earlier undo had carried its inverse out".to_owned())))),
+            Err(obstacle) => return Ok(Err(obstacle)),
+        }
         let target = &entry.request.target;
         let back = Back { unwinding: self, entry, road: &road, summary: &made.diff.summary };
         match undo::inverse(target, change, &prior, &response) {
@@ -280,11 +322,39 @@ impl Unwinding<'_> {
         }
     }
 
+    /// Whether an undo that broke off had carried out the inverse of this change: a command that may not be run twice. Files tell by
+    /// themselves.
+    async fn begun_before(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<bool, Obstacle> {
+        // What was deferred is carried out once more when its step is unwound, which is no inverse of it.
+        if was_deferred(self.history, entry) {
+            return Ok(false);
+        }
+        let is_inverse = |other: &&Entry| {
+            let takes_back = other.made().is_some_and(|made| made.undoes == Some(entry.call));
+            let is_process = other.change().is_some_and(|change| is_process(&change.act));
+            takes_back && is_process && other.instance == entry.instance
+        };
+        let Some(inverse) = self.history.stack.iter().rev().find(is_inverse) else { return Ok(false) };
+        let (Some(change), Some(made)) = (inverse.change(), inverse.made()) else { return Ok(false) };
+        if let Some(response) = &made.response {
+            return Ok(is_done(response));
+        }
+        let road = road(self.shared, inverse, pulse);
+        let doubt = Doubt::of(inverse, made, &self.shared.vault);
+        match road.find_out(&passage(inverse, change, made.undoes), doubt).await {
+            Ok(answer) => Ok(answer.is_some_and(|answer| is_done(&Ok(answer)))),
+            Err(error) => {
+                let told = road.tally().stuck.is_some();
+                Err(Obstacle { told, ..Obstacle::new(error.to_string(), Vec::new()) })
+            }
+        }
+    }
+
     /// Carries out what waits, at its place in the stack.
     async fn carry_out(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
         let Some(change) = entry.change() else { return Ok(()) };
         let summary = &change.effect.summary;
-        let result = road(self.shared, entry, pulse).carry_out(deferred(self.shared, entry, change)).await;
+        let result = carry_out(self.shared, self.history, entry, pulse).await;
         result.map_err(|error| Obstacle::new(format!("{summary}: {error}"), vec![format!("do by hand: {summary}")]))
     }
 
@@ -323,6 +393,9 @@ impl Unwinding<'_> {
     }
 
     async fn stuck(&self, entry: &Entry, obstacle: &Obstacle) -> Result<(), JournalError> {
+        if obstacle.told {
+            return Ok(());
+        }
         let event = Event::Stuck {
             instance: entry.instance.clone(),
             call: Some(entry.call),

@@ -334,6 +334,7 @@ impl History {
                 // What it did is not there any more: a resume does it again.
                 let past = self.past.entry(instance).or_default();
                 past.ended = None;
+                past.started = None;
                 past.tape = Tape::default();
             }
             Event::Baseline { instance, key, value } => {

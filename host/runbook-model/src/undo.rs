@@ -145,8 +145,12 @@ fn files(target: &Target, act: &FilesAct, prior: &FilePrior) -> Inverse {
 fn removal(act: &FilesAct, prior: &FilePrior) -> Vec<FilesAct> {
     let mut acts = Vec::new();
     let want = match &act.want {
-        FileWant::Directory { .. } | FileWant::Tree { .. } => FileWant::AbsentIfEmpty,
-        FileWant::File { .. } | FileWant::Link { .. } | FileWant::Absent | FileWant::AbsentIfEmpty => FileWant::Absent,
+        FileWant::Directory { .. } => FileWant::AbsentIfEmpty,
+        FileWant::File { .. }
+        | FileWant::Tree { .. }
+        | FileWant::Link { .. }
+        | FileWant::Absent
+        | FileWant::AbsentIfEmpty => FileWant::Absent,
     };
     acts.push(FilesAct { path: act.path.clone(), want });
     let mut above = act.path.trim_end_matches('/');

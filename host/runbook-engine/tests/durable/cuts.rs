@@ -1,0 +1,152 @@
+//! The process ends after every single record, with what is on its way done or not done; then the run is resumed.
+
+use runbook_model::event::{RunOutcome, Verb};
+use runbook_model::plan::Runbook;
+
+use super::world::{Node, World};
+use super::{How, Run, in_a_folder, runbook};
+
+const STEPS: &str = r#"
+[[step]]
+id = "first"
+uses = "t/odd"
+on = "all"
+with = { name = "first", burns = true }
+[[step]]
+id = "beside"
+needs = []
+uses = "t/odd"
+on = "n1"
+with = { name = "beside", list = "/etc/other" }
+[[step]]
+id = "maintenance"
+[[step.do]]
+id = "pause"
+uses = "t/pause"
+on = "n2"
+with = { name = "app" }
+[[step.do]]
+id = "work"
+uses = "t/odd"
+on = "n2"
+with = { name = "work", burns = true }
+[[step]]
+id = "last"
+uses = "t/odd"
+on = "n1"
+with = { name = "{{ steps.work.outputs.lines }}", burns = true }
+"#;
+
+pub(crate) fn world() -> World {
+    let world = World::default();
+    for host in ["n1", "n2"] {
+        world.has(host, "/srv", Node::Directory(0o755));
+        world.has(host, "/srv/old", Node::Directory(0o700));
+        world.has(host, "/srv/old/note", Node::File("keep me".into(), 0o600));
+        world.has(host, "/etc/list", Node::File("zero\n".into(), 0o644));
+    }
+    world
+}
+
+/// Resumes until the run has ended; gives how.
+async fn resume(run: &Run<'_>) -> RunOutcome {
+    run.go(Verb::Resume, None).await.expect("the journal is written").outcome
+}
+
+async fn undisturbed(runbook: &Runbook) -> (super::world::Trees, std::collections::BTreeMap<String, usize>, u64) {
+    in_a_folder(world(), runbook, async |run| {
+        let ended = run.go(Verb::Exec, None).await.expect("the journal is written");
+        assert_eq!(ended.outcome, RunOutcome::Succeeded, "{:?}", run.history().past);
+        assert!(!run.history().state.holds_targets());
+        (run.world.end(), run.ran(), run.history().records)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
+    let runbook = runbook("", STEPS);
+    let (end, ran, records) = undisturbed(&runbook).await;
+    assert!(records > 60, "there is something to be cut: {records}");
+    for after in 1..=records {
+        for how in [How::Before, How::After] {
+            in_a_folder(world(), &runbook, async |run| {
+                let first = run.go(Verb::Exec, Some((after, how))).await;
+                // Steps beside each other come in any order, so a run may be a little shorter.
+                if first.is_ok_and(|ended| ended.outcome == RunOutcome::Succeeded) {
+                    return;
+                }
+                assert_eq!(resume(&run).await, RunOutcome::Succeeded, "cut after record {after}, {how:?}");
+                assert_eq!(run.world.end(), end, "cut after record {after}, {how:?}");
+                let mut again = run.ran();
+                // A service may be started once more, nothing else.
+                again.retain(|line, _| !line.contains("restart") && !line.contains("resume"));
+                let mut once = ran.clone();
+                once.retain(|line, _| !line.contains("restart") && !line.contains("resume"));
+                assert_eq!(again, once, "cut after record {after}, {how:?}");
+                assert!(!run.history().state.holds_targets());
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
+    let runbook = runbook("", STEPS);
+    let (end, _, _) = undisturbed(&runbook).await;
+    for stride in [12, 17, 30] {
+        in_a_folder(world(), &runbook, async |run| {
+            let mut after = stride;
+            for session in 0..200 {
+                let verb = if session == 0 { Verb::Exec } else { Verb::Resume };
+                let how = if session % 2 == 0 { How::After } else { How::Before };
+                match run.go(verb, Some((after, how))).await {
+                    Ok(ended) => {
+                        assert_eq!(ended.outcome, RunOutcome::Succeeded);
+                        assert_eq!(run.world.end(), end, "cut after every {stride} records");
+                        return;
+                    }
+                    Err(_) => after = run.history().records + stride,
+                }
+            }
+            panic!("it does not come to its end, cut after every {stride} records");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_was_cut_off_itself_is_never_run_again_on_a_guess() {
+    let runbook = runbook("", STEPS);
+    let (end, _, records) = undisturbed(&runbook).await;
+    let mut stuck = 0;
+    for after in 1..=records {
+        in_a_folder(world(), &runbook, async |run| {
+            let first = run.go(Verb::Exec, Some((after, How::During))).await;
+            if first.is_ok() {
+                return;
+            }
+            match resume(&run).await {
+                RunOutcome::Succeeded => {}
+                RunOutcome::Stuck => {
+                    stuck += 1;
+                    let history = run.history();
+                    assert!(history.state.holds_targets());
+                    assert!(!history.stuck.is_empty());
+                    assert!(history.stuck.values().all(|stuck| stuck.why.contains("has not ended")));
+                }
+                other => panic!("cut after record {after}: {other:?}"),
+            }
+            for (line, count) in run.ran() {
+                let may_repeat = line.contains("restart") || line.contains("resume");
+                assert!(count == 1 || may_repeat, "cut after record {after}: {line} {count} times");
+            }
+            if run.history().state.finished() == Some(RunOutcome::Succeeded) {
+                assert_eq!(run.world.end(), end, "cut after record {after}");
+            }
+        })
+        .await;
+    }
+    assert!(stuck >= 4, "there are programs that only a person can tell of: {stuck}");
+}

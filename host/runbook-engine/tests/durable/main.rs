@@ -1,0 +1,186 @@
+//! Runs that are cut off at every place, and gone on with or taken back: the end is the same as that of an undisturbed run, or the world
+//! as it was before.
+
+mod cuts;
+mod plugin;
+mod undo;
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use plugin::{Catalog, Odd, Yes};
+use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
+use runbook_engine::run::{Ended, Engine, Header, Options, Undo, Unwound};
+use runbook_engine::scope::Inputs;
+use runbook_engine::shared::Shared;
+use runbook_engine::vault::Vault;
+use runbook_model::event::{Record, Verb};
+use runbook_model::expr::HostView;
+use runbook_model::history::History;
+use runbook_model::plan::Runbook;
+use runbook_model::{diagnostic, parse};
+use world::World;
+
+const HOSTS: &str = r#"
+schema = 1
+name = "test"
+[hosts.n1]
+address = "192.0.2.1"
+labels = ["all"]
+[hosts.n2]
+address = "192.0.2.2"
+labels = ["all"]
+"#;
+
+struct Nothing;
+
+impl parse::Files for Nothing {
+    fn read(&self, _: &str) -> Result<String, String> {
+        Err("no such file".to_owned())
+    }
+}
+
+fn runbook(top: &str, steps: &str) -> Runbook {
+    let text = format!("{}{steps}", HOSTS.replace("name = \"test\"\n", &format!("name = \"test\"\n{top}\n")));
+    let (runbook, diagnostics) = parse::load("test.toml", &text, &Nothing, &Catalog::default());
+    runbook.unwrap_or_else(|| panic!("{}", diagnostic::render_all(&diagnostics, false)))
+}
+
+/// Stops the writer of the journal after a record, as the end of the process would.
+struct Crash {
+    after: u64,
+    world: Arc<World>,
+    how: How,
+}
+
+/// What becomes of what is on its way when the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It never arrives.
+    Before,
+    /// It arrives and is done; its answer is not heard.
+    After,
+    /// It arrives, and the machine is cut off too while a program of it runs.
+    During,
+}
+
+impl Watcher for Crash {
+    fn record(&self, record: &Record) {
+        if record.seq == self.after {
+            let mut state = self.world.state();
+            state.off = self.how == How::Before;
+            state.cut = self.how == How::During;
+        }
+        // What a record let go has to arrive: then it is the next record that is not written.
+        let last = if self.how == How::Before { self.after } else { self.after + 1 };
+        if record.seq == last {
+            std::panic::resume_unwind(Box::new("as asked"));
+        }
+    }
+}
+
+/// One run in a folder, through all of its sessions.
+struct Run<'a> {
+    folder: &'a Path,
+    world: Arc<World>,
+    runbook: &'a Runbook,
+}
+
+impl Run<'_> {
+    fn engine(&self, verb: Verb, crash: Option<(u64, How)>) -> Engine {
+        let (file, past) = match journal::create(self.folder) {
+            Ok(file) => (file, History::default()),
+            Err(_) => journal::reopen(self.folder).expect("a journal that can be read"),
+        };
+        let mut watchers: Vec<Arc<dyn Watcher>> = Vec::new();
+        if let Some((after, how)) = crash {
+            watchers.push(Arc::new(Crash { after, world: Arc::clone(&self.world), how }));
+        }
+        let start = Start { seq: past.records, state: past.state.clone() };
+        let shared = Shared {
+            backend: Arc::clone(&self.world) as _,
+            journal: Journal::new(Some(file), start, Default::default(), watchers),
+            redactor: Default::default(),
+            secrets: Arc::default(),
+            vault: Arc::new(Vault::open(&self.folder.join("key"), self.folder.join("blobs")).expect("a vault")),
+            receipts: Arc::default(),
+            owner: "a test".into(),
+            baselines: Mutex::new(past.baselines.clone()),
+            past,
+            artifacts: "/tmp".into(),
+            cancel: Default::default(),
+            run: "r".into(),
+            foresight: Arc::default(),
+        };
+        let options = Options {
+            verb,
+            only: Default::default(),
+            from: None,
+            hosts_at_once: 10,
+            home: "/root".into(),
+            folder: "/".into(),
+        };
+        Engine {
+            shared: Arc::new(shared),
+            plugins: Arc::new(Odd),
+            actions: Arc::new(Catalog::default()),
+            gate: Arc::new(Yes),
+            options,
+            entered: Default::default(),
+        }
+    }
+
+    fn header() -> Header {
+        Header { program: "test".into(), pid: 1, ..Header::default() }
+    }
+
+    async fn go(&self, verb: Verb, crash: Option<(u64, How)>) -> Result<Ended, JournalError> {
+        let hosts = self.runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() });
+        let inputs = Inputs { hosts: Arc::new(hosts.collect()), ..Inputs::default() };
+        let ended = self.engine(verb, crash).run(self.runbook, inputs, Self::header()).await;
+        self.after_a_session(ended.is_err().then_some(crash).flatten());
+        ended
+    }
+
+    async fn undo(&self, what: &Undo, crash: Option<(u64, How)>) -> Result<(Ended, Unwound), JournalError> {
+        let verb = if what.redo { Verb::Redo } else { Verb::Undo };
+        let undone = self.engine(verb, crash).undo(self.runbook, what, Self::header()).await;
+        self.after_a_session(undone.is_err().then_some(crash).flatten());
+        undone
+    }
+
+    /// The power comes back; the last record may be torn.
+    fn after_a_session(&self, crash: Option<(u64, How)>) {
+        if let Some((after, _)) = crash {
+            let path = self.folder.join(runbook_model::journal::FILE);
+            let text = std::fs::read_to_string(&path).expect("a journal");
+            let whole: usize = text.split_inclusive('\n').take(after as usize).map(str::len).sum();
+            let torn = text.get(whole..whole + after as usize % 40).unwrap_or_default();
+            let torn = torn.split('\n').next().unwrap_or_default();
+            std::fs::write(&path, format!("{}{torn}", &text[..whole])).expect("our own file");
+        }
+        let mut state = self.world.state();
+        (state.off, state.cut) = (false, false);
+        assert_eq!(state.violations, 0, "nothing is changed where nothing may be changed");
+    }
+
+    fn history(&self) -> History {
+        journal::reopen(self.folder).expect("a journal that can be read").1
+    }
+
+    /// How often each program was run.
+    fn ran(&self) -> BTreeMap<String, usize> {
+        let mut count = BTreeMap::new();
+        self.world.state().ran.iter().for_each(|line| *count.entry(line.clone()).or_default() += 1);
+        count
+    }
+}
+
+/// A folder for a run, and the run in it.
+async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(Run<'_>) -> T) -> T {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run");
+    body(Run { folder: &path, world: Arc::new(world), runbook }).await
+}

@@ -1,0 +1,195 @@
+//! A plugin whose steps are not idempotent: what it asks depends on what it was answered, and some of it must happen once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
+use runbook_engine::run::{Actions, Gate, Verdict as Said};
+use runbook_model::call::*;
+use runbook_model::manifest::{Action, Manifest};
+use serde_json::{Value, json};
+
+pub(crate) struct Odd;
+
+struct Machine<'a> {
+    road: &'a Arc<dyn Road>,
+    target: Target,
+}
+
+fn command(argv: &[&str]) -> Command {
+    Command { argv: argv.iter().map(|&word| word.to_owned()).collect(), ..Command::default() }
+}
+
+impl Machine<'_> {
+    async fn ask(&self, call: Call) -> Response {
+        self.road.call(Request { target: self.target.clone(), call }).await
+    }
+
+    async fn read(&self, path: &str) -> Result<String, CallError> {
+        match self.ask(Call::Look(Look::Files(FilesLook::Read { path: path.into(), limit: 1 << 20 }))).await {
+            Ok(Answer::Bytes(bytes)) => Ok(bytes.lossy().into_owned()),
+            Err(CallError::NotFound(_)) => Ok(String::new()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn holds(&self, argv: &[&str]) -> Result<bool, CallError> {
+        let look = Look::Ssh(SshLook::Observe { commands: vec![command(argv)] });
+        match self.ask(Call::Look(look)).await? {
+            Answer::Outputs(outputs) => Ok(outputs[0].exit.success()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn change(&self, act: Act, timing: Timing, repeats: bool) -> Response {
+        let effect = Effect { timing, repeats, ..Effect::default() };
+        self.ask(Call::Change(Change { act, effect })).await
+    }
+
+    async fn files(&self, path: &str, want: FileWant) -> Result<(), CallError> {
+        self.change(Act::Files(FilesAct { path: path.into(), want }), Timing::Now, false).await.map(drop)
+    }
+
+    /// Its output, where it ran.
+    async fn run(&self, argv: &[&str], undo: Undo, timing: Timing) -> Result<Option<String>, CallError> {
+        let act = Act::Ssh(SshAct::Run { pipeline: vec![command(argv)], done_when: None, undo });
+        match self.change(act, timing, true).await? {
+            Answer::Outcome(Outcome::Done(output)) => Ok(Some(output.stdout.lossy().into_owned())),
+            Answer::Outcome(Outcome::Planned) => Err(CallError::Unknown("what it says is not known".into())),
+            _ => Ok(None),
+        }
+    }
+
+    async fn word(&self, note: Note) -> Response {
+        self.road.call(Request { target: Target::Run, call: Call::Note(note) }).await
+    }
+}
+
+fn text(content: &str) -> FileWant {
+    let content = Content::Text(Text::plain(content));
+    FileWant::File {
+        content,
+        attributes: Attributes { mode: Some(0o640), ..Attributes::default() },
+        validate: Vec::new(),
+    }
+}
+
+#[async_trait]
+impl Plugins for Odd {
+    async fn converge(&self, call: PluginCall) -> Result<Value, PluginError> {
+        let host = call.road.targets("host").first().cloned().expect("a host");
+        let machine = Machine { road: &call.road, target: Target::Machine(host) };
+        let name = call.inputs["name"].as_str().unwrap_or("x");
+        let folder = format!("/srv/{name}");
+        let list = call.inputs["list"].as_str().unwrap_or("/etc/list");
+        match call.action.as_str() {
+            // Done where its last file is there; all before it would do harm twice.
+            "odd" => {
+                if machine.holds(&["test", "-e", &format!("{folder}/done")]).await? {
+                    return Ok(json!({"lines": "known"}));
+                }
+                machine.word(Note::Log { level: Level::Info, message: "it begins".into() }).await?;
+                let before = machine.read(list).await?;
+                let first = machine.word(Note::Baseline { key: "before".into(), value: json!(before) }).await?;
+                let Answer::Value(first) = first else { panic!("a value") };
+                machine.run(&["restart", name], Undo::Harmless, Timing::StepEndIfChanged).await?;
+                machine.files(&folder, FileWant::Directory { attributes: Attributes::default() }).await?;
+                let back = Undo::Inverse { command: Box::new(command(&["unappend", list, name])), only_if: None };
+                let lines = machine.run(&["append", list, name], back, Timing::Now).await?;
+                let lines = lines.expect("it ran now");
+                machine.files(&format!("{folder}/conf"), text(&format!("{lines} lines, before {first}"))).await?;
+                machine.files(&format!("{folder}/current"), FileWant::Link { target: "conf".into() }).await?;
+                if call.inputs["burns"] == true {
+                    let undo = Undo::Irreversible("it is burnt".into());
+                    machine.run(&["burn", "/var/ledger", name], undo, Timing::Now).await?;
+                }
+                machine.files("/srv/old", FileWant::Absent).await?;
+                if call.inputs["fails"] == true {
+                    return Err(CallError::Failed("as asked".into()).into());
+                }
+                machine.files(&format!("{folder}/done"), text("yes")).await?;
+                Ok(json!({"lines": lines}))
+            }
+            // A state that must not last: taken back at the end of the block.
+            "pause" => {
+                let back = Undo::Inverse {
+                    command: Box::new(command(&["unappend", "/etc/paused", name])),
+                    only_if: Some(Box::new(command(&["holds", "/etc/paused", name]))),
+                };
+                if !machine.holds(&["holds", "/etc/paused", name]).await? {
+                    machine.run(&["append", "/etc/paused", name], back, Timing::Now).await?;
+                }
+                let resume = Act::Ssh(SshAct::Run {
+                    pipeline: vec![command(&["resume", "/etc/paused", name])],
+                    done_when: None,
+                    undo: Undo::Harmless,
+                });
+                machine.change(resume, Timing::BlockEnd, true).await?;
+                Ok(json!({}))
+            }
+            other => panic!("no action {other}"),
+        }
+    }
+
+    async fn verify(&self, call: PluginCall) -> Result<Vec<String>, PluginError> {
+        let host = call.road.targets("host").first().cloned().expect("a host");
+        let machine = Machine { road: &call.road, target: Target::Machine(host) };
+        let name = call.inputs["name"].as_str().unwrap_or("x");
+        if call.action == "odd" && !machine.holds(&["test", "-e", &format!("/srv/{name}/done")]).await? {
+            return Ok(vec!["it is not done".into()]);
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The manifest of the plugin.
+pub(crate) struct Catalog(Manifest);
+
+impl Default for Catalog {
+    fn default() -> Self {
+        let asks = json!([
+            {"call": "files.write", "on": {"path": "/srv/**"}, "reason": "r"},
+            {"call": "files.read", "on": {"path": "/etc/**"}, "reason": "r"},
+            {"call": "ssh.observe", "on": {"argv": ["**"]}, "reason": "r"},
+            {"call": "ssh.change", "on": {"argv": ["**"]}, "reason": "r", "irreversible": "it is burnt"},
+        ]);
+        let action = |name: &str| {
+            json!({"name": name, "summary": "", "role": [{"name": "host", "arity": "each"}], "ask": asks,
+                "inputs": {"type": "object"}, "outputs": {"type": "object"}})
+        };
+        let manifest =
+            json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause")]});
+        Self(serde_json::from_value(manifest).expect("a manifest"))
+    }
+}
+
+impl runbook_model::parse::Catalog for Catalog {
+    fn manifest(&self, plugin: &str) -> Option<&Manifest> {
+        (plugin == "t").then_some(&self.0)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["t".into()]
+    }
+
+    fn is_builtin(&self, _: &str) -> bool {
+        true
+    }
+}
+
+impl Actions for Catalog {
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
+        (plugin == "t").then(|| self.0.action(action)).flatten().map(|action| (action, true))
+    }
+}
+
+/// A person who agrees.
+pub(crate) struct Yes;
+
+#[async_trait]
+impl Gate for Yes {
+    async fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Said {
+        Said { approved: true, by: "--yes".into() }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a run did is taken back: after failures at every change, and with the undo itself cut off after every record.
+
+use runbook_engine::drill::{Drill, Faults, Point};
+use runbook_engine::run::Undo;
+use runbook_model::event::{RunOutcome, Verb};
+
+use super::cuts::world;
+use super::world::Node;
+use super::{How, in_a_folder, runbook};
+
+const STEPS: &str = r#"
+[[step]]
+id = "a"
+uses = "t/odd"
+on = "all"
+with = { name = "a" }
+[[step]]
+id = "b"
+uses = "t/odd"
+on = "n1"
+with = { name = "b" }
+"#;
+
+#[tokio::test]
+async fn an_undo_leaves_the_world_as_it_was_and_can_be_undone_itself() {
+    let runbook = runbook("", STEPS);
+    let before = world().end();
+    in_a_folder(world(), &runbook, async |run| {
+        run.go(Verb::Exec, None).await.expect("the journal is written");
+        let after = run.world.end();
+        assert_ne!(after, before);
+        let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
+        assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None));
+        assert_eq!(run.world.end(), before);
+        let (_, again) = run.undo(&Undo::default(), None).await.expect("the journal is written");
+        assert_eq!(again.taken_back, 0, "there is nothing left to take back");
+
+        let redo = Undo { redo: true, ..Undo::default() };
+        let (ended, unwound) = run.undo(&redo, None).await.expect("the journal is written");
+        assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None));
+        assert_eq!(run.world.end(), after);
+        run.undo(&Undo::default(), None).await.expect("the journal is written");
+        assert_eq!(run.world.end(), before);
+        // What was taken back is done again by a resume.
+        assert_eq!(run.go(Verb::Resume, None).await.expect("written").outcome, RunOutcome::Succeeded);
+        assert_eq!(run.world.end(), after);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_step_is_taken_back_alone() {
+    let runbook = runbook("", STEPS);
+    in_a_folder(world(), &runbook, async |run| {
+        run.go(Verb::Exec, None).await.expect("the journal is written");
+        let what = Undo { step: Some("b".into()), ..Undo::default() };
+        run.undo(&what, None).await.expect("the journal is written");
+        let trees = run.world.end();
+        let has = |path: &str| trees.contains_key(&("n1".into(), path.into()));
+        assert!(has("/srv/a/done") && !has("/srv/b"), "{trees:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
+    let runbook = runbook("", STEPS);
+    let before = world().end();
+    let (first, last) = in_a_folder(world(), &runbook, async |run| {
+        run.go(Verb::Exec, None).await.expect("the journal is written");
+        let first = run.history().records;
+        run.undo(&Undo::default(), None).await.expect("the journal is written");
+        (first, run.history().records)
+    })
+    .await;
+    for after in first + 1..=last {
+        for how in [How::Before, How::After] {
+            in_a_folder(world(), &runbook, async |run| {
+                run.go(Verb::Exec, None).await.expect("the journal is written");
+                if run.undo(&Undo::default(), Some((after, how))).await.is_err() {
+                    let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
+                    assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None), "{after} {how:?}");
+                }
+                assert_eq!(run.world.end(), before, "cut after record {after}, {how:?}");
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_at_any_change_is_unwound() {
+    let before = world().end();
+    for top in ["on_failure = \"undo_run\"", "on_failure = \"undo_step\""] {
+        let runbook = runbook(top, STEPS);
+        for call in 1..=16 {
+            in_a_folder(world(), &runbook, async |run| {
+                let mut engine = run.engine(Verb::Exec, None);
+                let fail = vec![Point { step: "b".into(), call: Some(call) }];
+                let shared = std::sync::Arc::get_mut(&mut engine.shared).expect("nobody else has it");
+                let faults = Faults { fail, ..Faults::default() };
+                shared.backend = std::sync::Arc::new(Drill::new(run.world.clone(), shared.journal.clone(), faults));
+                let hosts = runbook
+                    .hosts
+                    .iter()
+                    .map(|h| runbook_model::expr::HostView { name: h.name.clone(), ..Default::default() });
+                let inputs =
+                    runbook_engine::scope::Inputs { hosts: std::sync::Arc::new(hosts.collect()), ..Default::default() };
+                let ended = engine.run(&runbook, inputs, super::Run::header()).await.expect("written");
+                drop(engine);
+                if ended.outcome == RunOutcome::Succeeded {
+                    // That call is no change.
+                    return;
+                }
+                assert_eq!(ended.outcome, RunOutcome::Failed, "{top}, call {call}");
+                let trees = run.world.end();
+                if top.contains("undo_run") {
+                    assert_eq!(trees, before, "{top}, call {call}");
+                } else {
+                    let of_b = |(_, path): &&(String, String)| path.starts_with("/srv/b");
+                    assert_eq!(trees.keys().find(of_b), None, "{top}, call {call}");
+                    assert!(trees.contains_key(&("n2".into(), "/srv/a/done".into())));
+                }
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_changed_is_not_overwritten_unless_asked() {
+    let runbook = runbook("", STEPS);
+    in_a_folder(world(), &runbook, async |run| {
+        run.go(Verb::Exec, None).await.expect("the journal is written");
+        run.world.has("n1", "/srv/b/conf", Node::File("mine".into(), 0o640));
+        let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
+        assert_eq!(ended.outcome, RunOutcome::Stuck);
+        assert!(unwound.stuck.is_some_and(|why| why.contains("/srv/b/conf is not as it was left")));
+        assert!(run.history().stuck.values().all(|stuck| !stuck.manual.is_empty()));
+        let force = Undo { force: true, ..Undo::default() };
+        let (ended, _) = run.undo(&force, None).await.expect("the journal is written");
+        assert_eq!(ended.outcome, RunOutcome::Succeeded);
+        assert_eq!(run.world.end(), world().end());
+    })
+    .await;
+}
