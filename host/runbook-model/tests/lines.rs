@@ -101,7 +101,7 @@ fn event() -> impl Strategy<Value = Event> {
     let request = |call| Request { target: Target::Machine("n1".to_owned()), call };
     prop_oneof![
         (call(), response()).prop_map(move |(call, response)| {
-            Event::Looked { instance: instance(), call: 1, request: request(call), response, elapsed_us: 5 }
+            Event::Looked { instance: instance(), call: 1, request: request(call), response, elapsed_us: 5, kept: None }
         }),
         (call(), text()).prop_map(move |(call, reason)| {
             Event::Denied { instance: instance(), call: 1, request: request(call), reason }

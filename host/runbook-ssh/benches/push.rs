@@ -106,6 +106,7 @@ async fn push(lab: &Lab, server: &Server, from: &Path, to: &Path) -> String {
         jail: None,
         field_manager: String::new(),
         mark: None,
+        origin: None,
     };
     let node = Target::Machine("node".to_owned());
     let mut parts = Vec::new();

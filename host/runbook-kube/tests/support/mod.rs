@@ -63,6 +63,7 @@ pub(crate) fn context(seconds: f64) -> CallContext {
         jail: None,
         field_manager: "runbook".to_owned(),
         mark: None,
+        origin: None,
     }
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn context(told: &Arc<Told>) -> CallContext {
         jail: None,
         field_manager: String::new(),
         mark: None,
+        origin: None,
     }
 }
 
