@@ -112,7 +112,7 @@ fn a_journal_that_fills_up_ends_the_run_before_the_next_change() {
         )
     };
     env.write("many.toml", local(&(0..20).map(step).collect::<String>()));
-    let setup = format!("mkdir -p '{0}'\nmount -t tmpfs -o size=48k none '{0}'", env.xdg().join("state").display());
+    let setup = format!("mkdir -p '{0}'\nmount -t tmpfs -o size=192k none '{0}'", env.xdg().join("state").display());
     let after = format!("cp -r '{}' '{}/kept'", env.xdg().join("state").display(), env.dir().display());
     let out = mounted(&env, &setup, &["exec", "many.toml"], &after)
         .code(7)

@@ -55,7 +55,7 @@ impl Locks {
     /// Takes the locks of all targets, or none. `abandon`: runs that did not come to their end give theirs up.
     pub(crate) fn take(run: &str, inventory: &Inventory, used: &Used, abandon: bool) -> Result<Self, CliError> {
         let folder = runs_dir::state()?.join("locks");
-        let failed = |error: std::io::Error| CliError::internal(format!("{}: {error}", folder.display()));
+        let failed = |error: std::io::Error| runs_dir::cannot_keep(&folder, &error);
         runs_dir::make_private(&folder).map_err(failed)?;
         let _guard = guard(&folder).map_err(failed)?;
         let targets = targets(inventory, used);

@@ -34,6 +34,12 @@ pub(crate) fn key() -> Result<PathBuf, CliError> {
     Ok(state()?.join("key"))
 }
 
+/// The journal, or what belongs to it, cannot be kept.
+pub(crate) fn cannot_keep(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::internal(format!("the journal cannot be kept: {}: {error}", path.display()))
+        .hint("without a journal nothing is carried out; XDG_STATE_HOME says where it lies")
+}
+
 /// Makes a folder for the user alone, where it is not there.
 pub(crate) fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -77,7 +83,7 @@ impl Begun {
             .open(&beside)
             .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_data()))
             .and_then(|()| std::fs::rename(&beside, &path));
-        written.map_err(|error| CliError::internal(format!("{}: {error}", path.display())))
+        written.map_err(|error| cannot_keep(&path, &error))
     }
 
     /// Reads it again.

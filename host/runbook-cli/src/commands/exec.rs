@@ -29,10 +29,7 @@ pub(crate) async fn exec(args: args::Exec) -> Result<u8, CliError> {
     let run = runs_dir::new_name(&session.runbook.name);
     let folder = runs_dir::root()?.join(&run);
     let locks = Locks::take(&run, &session.inventory, &session.used(), args.abandon)?;
-    let file = journal::create(&folder).map_err(|error| {
-        CliError::internal(format!("the journal cannot be made: {}: {error}", folder.display()))
-            .hint("without a journal nothing is carried out; XDG_STATE_HOME says where it lies")
-    })?;
+    let file = journal::create(&folder).map_err(|error| runs_dir::cannot_keep(&folder, &error))?;
     let path = std::path::absolute(&args.inputs.file).map_err(CliError::internal)?;
     let mut begun = session.begun(path);
     (begun.yes, begun.approve) = (args.yes, args.approve);
