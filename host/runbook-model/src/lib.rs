@@ -23,6 +23,7 @@ pub mod resolve;
 pub mod schema;
 pub mod schema_json;
 pub mod summary;
+pub mod undo_kube;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]
