@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_model::call::{
-    Act, Answer, CallError, KubeAct, KubeLook, Look, Outcome, Prior, Response, SourceRef, Target, Verdict,
+    Act, Answer, CallError, Finding, KubeAct, KubeLook, Look, Outcome, Prior, Response, SourceRef, Target, Verdict,
 };
 use tokio::io::AsyncRead;
 use tokio::sync::{Mutex, OnceCell};
@@ -150,7 +150,7 @@ impl KubeBackend {
         }
     }
 
-    async fn met(&self, api: &Api, act: &KubeAct) -> Result<Prior, CallError> {
+    pub(crate) async fn met(&self, api: &Api, act: &KubeAct) -> Result<Prior, CallError> {
         match act {
             KubeAct::Apply { manifest, force } => api.prior_apply(&fill(manifest, &api.ctx.secrets)?, *force).await,
             KubeAct::Patch { object, patch_type, patch, subresource } => {
@@ -164,10 +164,23 @@ impl KubeBackend {
                 api.pod(pod).await?;
                 api.prior_gone(pod, None).await
             }
-            KubeAct::Exec { .. } => Ok(Prior::None),
+            KubeAct::Exec { done_when: None, .. } => Ok(Prior::None),
+            KubeAct::Exec { pod, container, done_when: Some(done_when), .. } => {
+                let output = api.observe(Container { pod, name: container.as_deref() }, done_when).await?;
+                Ok(Prior::DoneWhen(output.exit_code == 0))
+            }
             KubeAct::CopyIn { pod, container, source, path } => {
-                let sum = api.sha256(Container { pod, name: container.as_deref() }, path).await?;
-                Ok(Prior::DoneWhen(sum.is_some_and(|sum| sum == source.sha256)))
+                let container = Container { pod, name: container.as_deref() };
+                let sha256 = api.sha256(container, path).await?;
+                let content = match &sha256 {
+                    Some(sum) if *sum != source.sha256 => api.kept(container, path, sum).await?,
+                    Some(_) | None => None,
+                };
+                Ok(Prior::PodFile { sha256, content })
+            }
+            KubeAct::PutBack { pod, container, path, .. } => {
+                let sha256 = api.sha256(Container { pod, name: container.as_deref() }, path).await?;
+                Ok(Prior::PodFile { sha256, content: None })
             }
         }
     }
@@ -211,12 +224,21 @@ impl KubeBackend {
                 Ok(Answer::Outcome(Outcome::PodDone(output)))
             }
             KubeAct::CopyIn { pod, container, source, path } => {
-                if *prior == Prior::DoneWhen(true) {
+                let there = match prior {
+                    Prior::DoneWhen(done) => *done,
+                    Prior::PodFile { sha256, .. } => sha256.as_ref() == Some(&source.sha256),
+                    Prior::None | Prior::Process { .. } | Prior::File(_) | Prior::Object { .. } => false,
+                };
+                if there {
                     return Ok(Answer::Verdict(Verdict::Unchanged));
                 }
                 let reader = self.reader(source, &api.ctx).await?;
                 let container = Container { pod, name: container.as_deref() };
                 api.copy_in(container, source, reader, path).await.map(Answer::Verdict)
+            }
+            KubeAct::PutBack { pod, container, path, before, left } => {
+                let container = Container { pod, name: container.as_deref() };
+                api.put_back(container, path, before.as_ref(), left).await.map(Answer::Verdict)
             }
         }
     }
@@ -274,6 +296,15 @@ impl Backend for KubeBackend {
         let answer = self.acted(&api, act, prior).await;
         self.release(&api).await;
         answer
+    }
+
+    async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        let cluster = cluster(target)?;
+        let Act::Kube(act) = act else { return Err(not_for_a_cluster()) };
+        let api = self.api(cluster, ctx).await?;
+        let finding = self.judged(&api, act, prior).await;
+        self.release(&api).await;
+        finding
     }
 
     async fn close(&self) {

@@ -24,6 +24,7 @@ mod refusal;
 mod resource;
 mod secrets;
 mod session;
+mod settle;
 mod tls;
 mod wait;
 

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use runbook_engine::backend::{Backend as _, CallContext};
 use runbook_kube::{ClusterAccess, Dial, KubeBackend, Origin, Stream};
 use runbook_model::call::{
-    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, ObjectRef, Outcome, PatchType, PodOutput, Prior,
-    Response, Selector, SourceRef, Target, Verdict,
+    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, ObjectRef, Outcome, PatchType, PodOutput, PodUndo,
+    Prior, Response, Selector, SourceRef, Target, Verdict,
 };
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -126,7 +126,8 @@ impl Room {
             container: None,
             argv,
             stdin: stdin.to_vec().into(),
-            irreversible: None,
+            done_when: None,
+            undo: PodUndo::Harmless,
         };
         match self.backend.act(&home(), &act(exec), &Prior::None, &context(60.0)).await? {
             Answer::Outcome(Outcome::PodDone(output)) => Ok(output),
@@ -458,10 +459,10 @@ async fn a_large_file_into_a_real_pod_and_out_again() {
     let copy = act(KubeAct::CopyIn { pod: room.pod("p"), container: None, source, path: "/tmp/a chime.mp3".into() });
     let ctx = CallContext { artifacts: dir.path().join("artifacts"), ..context(120.0) };
     let prior = room.backend.prior(&home(), &copy, &plan_context(20.0)).await.unwrap();
-    assert_eq!(prior, Prior::DoneWhen(false));
+    assert_eq!(prior, Prior::PodFile { sha256: None, content: None });
     assert_eq!(room.backend.act(&home(), &copy, &prior, &ctx).await, Ok(Answer::Verdict(Verdict::Changed)));
     let prior = room.backend.prior(&home(), &copy, &plan_context(20.0)).await.unwrap();
-    assert_eq!(prior, Prior::DoneWhen(true));
+    assert_eq!(prior, Prior::PodFile { sha256: Some(sha256.clone()), content: None });
     let listing = room.run("p", &["ls", "/tmp"], b"").await.unwrap();
     assert_eq!(listing.stdout.lossy(), "a chime.mp3\n");
     let out = look(KubeLook::CopyOut { pod: room.pod("p"), container: None, path: "/tmp/a chime.mp3".into() });

@@ -193,7 +193,7 @@ fn kube_summary(act: &KubeAct) -> String {
 }
 
 /// SHA-256 of what a file of a pod is to contain (none: it is to be gone); none of both: the change is of something else.
-fn pod_file_wanted(act: &KubeAct) -> Option<Option<String>> {
+pub fn pod_file_wanted(act: &KubeAct) -> Option<Option<String>> {
     match act {
         KubeAct::CopyIn { source, .. } => Some(Some(source.sha256.clone())),
         KubeAct::PutBack { before, .. } => Some(before.as_ref().map(|bytes| sha256(&bytes.0))),

@@ -11,7 +11,7 @@ use crate::grant::holds_data;
 
 mod fields;
 
-pub use fields::Field;
+pub use fields::{Field, bears};
 use fields::{back, differences, ours, shape};
 
 /// Why a change is not taken back.

@@ -81,6 +81,24 @@ fn some(patch: Map<String, Value>) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
+/// Whether an object bears a value that a write gave it: in some field that the write altered, `now` is as the write left it.
+pub fn bears(before: &Value, left: &Value, now: &Value) -> bool {
+    fn one(before: Option<&Value>, left: Option<&Value>, now: Option<&Value>) -> bool {
+        let [before, left, now] = [before, left, now].map(|value| value.filter(|value| !value.is_null()));
+        if before == left {
+            return false;
+        }
+        if left == now {
+            return true;
+        }
+        let (Some(Value::Object(ours)), Some(Value::Object(there))) = (left, now) else { return false };
+        let nothing = Map::new();
+        let old = before.and_then(Value::as_object).unwrap_or(&nothing);
+        keys(old, ours).any(|key| one(old.get(key), ours.get(key), there.get(key)))
+    }
+    one(Some(&comparable(before)), Some(&comparable(left)), Some(&comparable(now)))
+}
+
 /// Where two values differ. Lists are compared whole.
 pub(super) fn differences(left: &Value, now: &Value, pointer: &str, fields: &mut Vec<Field>) {
     match (left, now) {
