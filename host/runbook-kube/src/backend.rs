@@ -16,6 +16,7 @@ use crate::access::{self, KubeconfigSource, SourceReader};
 use crate::connect;
 use crate::exec::Container;
 use crate::gate::{Counts, Traffic};
+use crate::lock::Locks;
 use crate::objects::{Mode, Patch, verdict};
 use crate::secrets::fill;
 use crate::session::{Api, Session, root};
@@ -27,6 +28,7 @@ pub struct KubeBackend {
     sources: Option<Box<dyn SourceReader>>,
     traffic: Traffic,
     sessions: Mutex<HashMap<String, Arc<OnceCell<Arc<Session>>>>>,
+    locks: Locks,
 }
 
 impl KubeBackend {
@@ -35,7 +37,13 @@ impl KubeBackend {
     pub fn new(kubeconfigs: Box<dyn KubeconfigSource>) -> Self {
         // Fails where somebody chose one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { kubeconfigs, sources: None, traffic: Traffic::default(), sessions: Mutex::default() }
+        Self {
+            kubeconfigs,
+            sources: None,
+            traffic: Traffic::default(),
+            sessions: Mutex::default(),
+            locks: Locks::default(),
+        }
     }
 
     /// Reads sources on machines through `sources`.
@@ -293,7 +301,10 @@ impl Backend for KubeBackend {
             return Err(CallError::Denied(format!("cluster {cluster}: nothing may be changed in a plan")));
         }
         let api = self.api(cluster, ctx).await?;
-        let answer = self.acted(&api, act, prior).await;
+        let answer = match self.locks.hold(&api).await {
+            Ok(()) => self.acted(&api, act, prior).await,
+            Err(error) => Err(error),
+        };
         self.release(&api).await;
         answer
     }
@@ -302,12 +313,17 @@ impl Backend for KubeBackend {
         let cluster = cluster(target)?;
         let Act::Kube(act) = act else { return Err(not_for_a_cluster()) };
         let api = self.api(cluster, ctx).await?;
-        let finding = self.judged(&api, act, prior).await;
+        // Nobody else is to change anything while it is judged: not an earlier session of the run either.
+        let finding = match self.locks.hold(&api).await {
+            Ok(()) => self.judged(&api, act, prior).await,
+            Err(error) => Err(error),
+        };
         self.release(&api).await;
         finding
     }
 
     async fn close(&self) {
+        self.locks.release().await;
         self.sessions.lock().await.clear();
     }
 }

@@ -21,7 +21,7 @@ pub enum Conflict {
     #[error("{object}: others changed it since: {}; set it as it should be, then tell that this is done", listed(.fields))]
     Fields {
         /// Of which object.
-        object: ObjectRef,
+        object: Box<ObjectRef>,
         /// What differs.
         fields: Vec<Field>,
     },
@@ -35,7 +35,7 @@ pub enum Conflict {
     #[error("{object}: another one is there by now, with the UID {uid}; delete it, or keep it instead of the old one")]
     Replaced {
         /// Which.
-        object: ObjectRef,
+        object: Box<ObjectRef>,
         /// Of the one that is there.
         uid: String,
     },
@@ -176,7 +176,7 @@ fn scaled(
         now => {
             let field =
                 Field { pointer: REPLICAS.to_owned(), left: Some(left.clone()), now: now.cloned(), hidden: false };
-            Err(Conflict::Fields { object: object.clone(), fields: vec![field] })
+            Err(Conflict::Fields { object: Box::new(object.clone()), fields: vec![field] })
         }
     }
 }
@@ -192,9 +192,10 @@ fn deleted(object: &ObjectRef, live: &Value, current: Option<&Value>) -> Result<
         Some(current) if uid(current) == uid(live) && leaving(current) => Err(Conflict::Leaving(object.clone())),
         // It never went, or somebody made the same again.
         Some(current) if uid(current) == uid(live) || manifest_of(current) == manifest => Ok(Vec::new()),
-        Some(current) => {
-            Err(Conflict::Replaced { object: object.clone(), uid: uid(current).unwrap_or_else(|| "?".to_owned()) })
-        }
+        Some(current) => Err(Conflict::Replaced {
+            object: Box::new(object.clone()),
+            uid: uid(current).unwrap_or_else(|| "?".to_owned()),
+        }),
         None if holds_data(&object.kind) => {
             Err(Conflict::Irreversible(format!("{object} was deleted, and what it held went with it")))
         }
@@ -293,7 +294,7 @@ fn refuse_references(object: &ObjectRef, value: &Value) -> Result<(), Conflict> 
 fn changed(object: &ObjectRef, mut fields: Vec<Field>) -> Conflict {
     let secret = object.kind.group.is_empty() && object.kind.kind == "Secret";
     fields.iter_mut().for_each(|field| field.hidden = secret);
-    Conflict::Fields { object: object.clone(), fields }
+    Conflict::Fields { object: Box::new(object.clone()), fields }
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
@@ -325,4 +326,5 @@ fn ended(object: &Value) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
