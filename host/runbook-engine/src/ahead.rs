@@ -247,6 +247,7 @@ impl Reply {
                 Self::Prior(prior) => match prior.as_ref() {
                     Ok(Prior::File(file)) => file.content.as_ref().map_or(0, |content| content.0.len()),
                     Ok(Prior::Object { .. }) => 32 * SMALL,
+                    Ok(Prior::PodFile { content, .. }) => content.as_ref().map_or(0, |content| content.0.len()),
                     Ok(Prior::None | Prior::DoneWhen(_) | Prior::Process { .. }) | Err(_) => 0,
                 },
             }

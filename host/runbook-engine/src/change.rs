@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, Outcome, Output, Prior, Request,
+    Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, KubeAct, Outcome, Output, PodUndo, Prior, Request,
     Response, SshAct, Target, Timing, Undo, Verdict,
 };
 use runbook_model::delta::{self, delta};
@@ -370,6 +370,7 @@ fn done_by_word(act: &Act) -> Answer {
 fn does_no_harm_twice(change: &Change) -> bool {
     match &change.act {
         Act::Ssh(SshAct::Run { undo, .. } | SshAct::Http { undo, .. }) => *undo == Undo::Harmless,
+        Act::Kube(KubeAct::Exec { undo, .. }) => *undo == PodUndo::Harmless,
         Act::Ssh(SshAct::Reboot { .. } | SshAct::Confirm { .. }) | Act::Files(_) | Act::Kube(_) => false,
     }
 }

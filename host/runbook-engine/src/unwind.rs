@@ -14,6 +14,7 @@ use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};
 use runbook_model::state::is_done;
 use runbook_model::undo::{self, Inverse, Left, Now};
+use runbook_model::undo_kube::{self, Conflict};
 
 use crate::broker::{Broker, Deferred, Pulse, is_process};
 use crate::change::{Passage, judged};
@@ -318,7 +319,7 @@ impl Unwinding<'_> {
             Inverse::Command { act, only_if, unless_undone } => {
                 Ok(back.command(Act::Ssh(act), only_if, unless_undone).await)
             }
-            Inverse::Kube => back.kube(change, &prior).await,
+            Inverse::Kube => Ok(back.kube(change, &prior).await),
         }
     }
 
@@ -503,9 +504,32 @@ impl Back<'_> {
         }
     }
 
-    async fn kube(&self, change: &Change, prior: &Prior) -> Result<Result<Option<Fate>, Obstacle>, JournalError> {
-        let _ = (change, prior);
-        Ok(Err(Obstacle::new("objects are not taken back yet", vec![self.summary.to_owned()])))
+    /// What takes a change of a cluster back depends on the object as it is now.
+    async fn kube(&self, change: &Change, prior: &Prior) -> Result<Option<Fate>, Obstacle> {
+        let (target, summary) = (&self.entry.request.target, self.summary);
+        let by_hand = || vec![format!("on the cluster {target}, take back by hand: {summary}")];
+        let Act::Kube(act) = &change.act else { return Ok(None) };
+        let context = self.road.context(None, self.entry.call, None);
+        let current = match self.road.world.prior(target, &change.act, &context).await {
+            Ok(Prior::Object { live, .. }) => live,
+            Ok(_) | Err(CallError::NotFound(_)) => None,
+            Err(error) => return Err(Obstacle::new(error.to_string(), by_hand())),
+        };
+        let acts = match undo_kube::take_back(act, prior, current.as_ref()) {
+            Ok(acts) => acts,
+            Err(Conflict::Irreversible(consequence)) => {
+                return Ok(Some(Fate::Left(format!("it cannot be taken back: {consequence}"))));
+            }
+            Err(conflict) => return Err(Obstacle::new(conflict.to_string(), by_hand())),
+        };
+        let nothing = acts.is_empty();
+        for act in acts {
+            let passage = self.passage(Act::Kube(act), format!("take back: {summary}"));
+            let result = judged("the inverse", self.road.pass(passage).await);
+            result.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
+        }
+        let how = if nothing { "there was nothing left to take back" } else { "what was there before is there again" };
+        Ok(Some(Fate::TakenBack(how.to_owned())))
     }
 
     async fn overridden(&self, conflict: String) -> Result<(), JournalError> {

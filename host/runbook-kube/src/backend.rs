@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_model::call::{
-    Act, Answer, CallError, KubeAct, KubeLook, Look, Outcome, Prior, Response, SourceRef, Target, Verdict,
+    Act, Answer, CallError, Finding, KubeAct, KubeLook, Look, Outcome, Prior, Response, SourceRef, Target, Verdict,
 };
 use tokio::io::AsyncRead;
 use tokio::sync::{Mutex, OnceCell};
@@ -16,6 +16,7 @@ use crate::access::{self, KubeconfigSource, SourceReader};
 use crate::connect;
 use crate::exec::Container;
 use crate::gate::{Counts, Traffic};
+use crate::lock::Locks;
 use crate::objects::{Mode, Patch, verdict};
 use crate::secrets::fill;
 use crate::session::{Api, Session, root};
@@ -27,6 +28,7 @@ pub struct KubeBackend {
     sources: Option<Box<dyn SourceReader>>,
     traffic: Traffic,
     sessions: Mutex<HashMap<String, Arc<OnceCell<Arc<Session>>>>>,
+    locks: Locks,
 }
 
 impl KubeBackend {
@@ -35,7 +37,13 @@ impl KubeBackend {
     pub fn new(kubeconfigs: Box<dyn KubeconfigSource>) -> Self {
         // Fails where somebody chose one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { kubeconfigs, sources: None, traffic: Traffic::default(), sessions: Mutex::default() }
+        Self {
+            kubeconfigs,
+            sources: None,
+            traffic: Traffic::default(),
+            sessions: Mutex::default(),
+            locks: Locks::default(),
+        }
     }
 
     /// Reads sources on machines through `sources`.
@@ -150,7 +158,7 @@ impl KubeBackend {
         }
     }
 
-    async fn met(&self, api: &Api, act: &KubeAct) -> Result<Prior, CallError> {
+    pub(crate) async fn met(&self, api: &Api, act: &KubeAct) -> Result<Prior, CallError> {
         match act {
             KubeAct::Apply { manifest, force } => api.prior_apply(&fill(manifest, &api.ctx.secrets)?, *force).await,
             KubeAct::Patch { object, patch_type, patch, subresource } => {
@@ -164,10 +172,23 @@ impl KubeBackend {
                 api.pod(pod).await?;
                 api.prior_gone(pod, None).await
             }
-            KubeAct::Exec { .. } => Ok(Prior::None),
+            KubeAct::Exec { done_when: None, .. } => Ok(Prior::None),
+            KubeAct::Exec { pod, container, done_when: Some(done_when), .. } => {
+                let output = api.observe(Container { pod, name: container.as_deref() }, done_when).await?;
+                Ok(Prior::DoneWhen(output.exit_code == 0))
+            }
             KubeAct::CopyIn { pod, container, source, path } => {
-                let sum = api.sha256(Container { pod, name: container.as_deref() }, path).await?;
-                Ok(Prior::DoneWhen(sum.is_some_and(|sum| sum == source.sha256)))
+                let container = Container { pod, name: container.as_deref() };
+                let sha256 = api.sha256(container, path).await?;
+                let content = match &sha256 {
+                    Some(sum) if *sum != source.sha256 => api.kept(container, path, sum).await?,
+                    Some(_) | None => None,
+                };
+                Ok(Prior::PodFile { sha256, content })
+            }
+            KubeAct::PutBack { pod, container, path, .. } => {
+                let sha256 = api.sha256(Container { pod, name: container.as_deref() }, path).await?;
+                Ok(Prior::PodFile { sha256, content: None })
             }
         }
     }
@@ -211,12 +232,21 @@ impl KubeBackend {
                 Ok(Answer::Outcome(Outcome::PodDone(output)))
             }
             KubeAct::CopyIn { pod, container, source, path } => {
-                if *prior == Prior::DoneWhen(true) {
+                let there = match prior {
+                    Prior::DoneWhen(done) => *done,
+                    Prior::PodFile { sha256, .. } => sha256.as_ref() == Some(&source.sha256),
+                    Prior::None | Prior::Process { .. } | Prior::File(_) | Prior::Object { .. } => false,
+                };
+                if there {
                     return Ok(Answer::Verdict(Verdict::Unchanged));
                 }
                 let reader = self.reader(source, &api.ctx).await?;
                 let container = Container { pod, name: container.as_deref() };
                 api.copy_in(container, source, reader, path).await.map(Answer::Verdict)
+            }
+            KubeAct::PutBack { pod, container, path, before, left } => {
+                let container = Container { pod, name: container.as_deref() };
+                api.put_back(container, path, before.as_ref(), left).await.map(Answer::Verdict)
             }
         }
     }
@@ -271,12 +301,29 @@ impl Backend for KubeBackend {
             return Err(CallError::Denied(format!("cluster {cluster}: nothing may be changed in a plan")));
         }
         let api = self.api(cluster, ctx).await?;
-        let answer = self.acted(&api, act, prior).await;
+        let answer = match self.locks.hold(&api).await {
+            Ok(()) => self.acted(&api, act, prior).await,
+            Err(error) => Err(error),
+        };
         self.release(&api).await;
         answer
     }
 
+    async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        let cluster = cluster(target)?;
+        let Act::Kube(act) = act else { return Err(not_for_a_cluster()) };
+        let api = self.api(cluster, ctx).await?;
+        // Nobody else is to change anything while it is judged: not an earlier session of the run either.
+        let finding = match self.locks.hold(&api).await {
+            Ok(()) => self.judged(&api, act, prior).await,
+            Err(error) => Err(error),
+        };
+        self.release(&api).await;
+        finding
+    }
+
     async fn close(&self) {
+        self.locks.release().await;
         self.sessions.lock().await.clear();
     }
 }

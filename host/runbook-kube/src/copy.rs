@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use runbook_engine::backend::CallContext;
-use runbook_model::call::{CallError, SourceRef, Target, Verdict};
+use runbook_model::bytes::Bytes;
+use runbook_model::call::{CallError, FilePrior, SourceRef, Target, Verdict};
 use sha2::{Digest as _, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
@@ -63,6 +64,73 @@ impl Api {
             return Ok(None);
         }
         Err(CallError::Failed(format!("{}: {}", self.at(&what), said.trim())))
+    }
+
+    /// The content of a file in a pod that has this SHA-256; none where it is larger than what is kept.
+    pub(crate) async fn kept(
+        &self,
+        container: Container<'_>,
+        path: &str,
+        sha256: &str,
+    ) -> Result<Option<Bytes>, CallError> {
+        let what = format!("keep {path} in {}", container.pod);
+        // One byte more tells that there is more.
+        let argv = ["head", "-c", &(FilePrior::KEEP + 1).to_string(), path].map(str::to_owned);
+        for _ in 0..TRIES {
+            let mut sink = Whole(Vec::new());
+            let (exit_code, stderr) = self.process(container, &argv, false, None, &mut sink).await?;
+            if exit_code != 0 {
+                return Err(CallError::Failed(format!("{}: {}", self.at(&what), stderr.lossy().trim())));
+            }
+            if sink.0.len() as u64 > FilePrior::KEEP {
+                return Ok(None);
+            }
+            if hex::encode(Sha256::digest(&sink.0)) == sha256 {
+                return Ok(Some(Bytes(sink.0)));
+            }
+        }
+        Err(self.broken_off(&what))
+    }
+
+    /// Puts a file in a pod back to what it was before, as long as it is what we left there.
+    pub(crate) async fn put_back(
+        &self,
+        container: Container<'_>,
+        path: &str,
+        before: Option<&Bytes>,
+        left: &str,
+    ) -> Result<Verdict, CallError> {
+        let what = format!("put {path} in {} back", container.pod);
+        let wanted = before.map(|before| hex::encode(Sha256::digest(&before.0)));
+        let now = self.sha256(container, path).await?;
+        if now == wanted {
+            return Ok(Verdict::Unchanged);
+        }
+        if now.as_deref() != Some(left) {
+            let now = now.map_or_else(|| "there is no such file".to_owned(), |sum| format!("its SHA-256 is {sum}"));
+            return Err(CallError::Conflict(format!(
+                "{}: it is not what was left there (SHA-256 {left}): {now}; put it as it should be by hand",
+                self.at(&what)
+            )));
+        }
+        let (Some(before), Some(sha256)) = (before, wanted) else {
+            let argv = ["rm", "-f", path].map(str::to_owned);
+            let output = self.change(container, &argv, &[]).await?;
+            return match output.exit_code {
+                0 => Ok(Verdict::Changed),
+                _ => Err(CallError::Failed(format!("{}: {}", self.at(&what), output.stderr.lossy().trim()))),
+            };
+        };
+        let path_here = "what was kept of it".to_owned();
+        let source = SourceRef { target: Target::Controller, path: path_here, size: before.0.len() as u64, sha256 };
+        self.copy_in(container, &source, Box::new(io::Cursor::new(before.0.clone())), path).await
+    }
+
+    fn broken_off(&self, what: &str) -> CallError {
+        CallError::Conflict(format!(
+            "{}: it did not arrive whole {TRIES} times; something writes to it, or the connection loses data",
+            self.at(what)
+        ))
     }
 
     /// Copies a source into a pod.
@@ -147,10 +215,7 @@ impl Api {
             }
             tries += 1;
             if tries == TRIES {
-                return Err(CallError::Conflict(format!(
-                    "{}: it did not arrive whole {TRIES} times; something writes to it, or the connection loses data",
-                    self.at(&what)
-                )));
+                return Err(self.broken_off(&what));
             }
         }
     }
@@ -223,6 +288,20 @@ impl AsyncRead for Metered {
         }
         buf.advance(read);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A file in memory. What reads it in the pod knows the limit.
+struct Whole(Vec<u8>);
+
+#[async_trait]
+impl Take for Whole {
+    async fn take(&mut self, data: &[u8]) -> Result<(), CallError> {
+        if self.0.len() + data.len() > 2 * FilePrior::KEEP as usize {
+            return Err(CallError::Failed("the pod sends more than it was asked for".to_owned()));
+        }
+        self.0.extend_from_slice(data);
+        Ok(())
     }
 }
 

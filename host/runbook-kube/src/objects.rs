@@ -46,6 +46,12 @@ impl Api {
         self.get_at(object, &place, "").await
     }
 
+    /// One object, or a subresource of it.
+    pub(crate) async fn part(&self, object: &ObjectRef, subresource: Option<&str>) -> Result<Option<Value>, CallError> {
+        let place = self.place(object).await?;
+        self.get_at(object, &place, &suffix(object, subresource)?).await
+    }
+
     async fn get_at(&self, object: &ObjectRef, place: &Place, subresource: &str) -> Result<Option<Value>, CallError> {
         let ask = Ask::get(format!("{}{subresource}", place.path), format!("get {object}"));
         match self.json(&ask).await {
@@ -180,7 +186,7 @@ impl Api {
             PatchType::Strategic => "application/strategic-merge-patch+json",
             PatchType::JsonPatch => "application/json-patch+json",
         };
-        let uri = format!("{}{}?{}", place.path, patch.suffix()?, self.write_query(mode));
+        let uri = format!("{}{}?{}", place.path, suffix(patch.object, patch.subresource)?, self.write_query(mode));
         let ask = Ask {
             method: Method::PATCH,
             uri,
@@ -193,7 +199,7 @@ impl Api {
 
     pub(crate) async fn prior_patch(&self, patch: &Patch<'_>) -> Result<Prior, CallError> {
         let place = self.place(patch.object).await?;
-        let Some(live) = self.get_at(patch.object, &place, &patch.suffix()?).await? else {
+        let Some(live) = self.get_at(patch.object, &place, &suffix(patch.object, patch.subresource)?).await? else {
             return Err(self.missing(patch.object, "patch"));
         };
         let would = self.patch(patch, Mode::DryRun).await?;
@@ -307,17 +313,15 @@ pub(crate) struct Patch<'a> {
     pub(crate) subresource: Option<&'a str>,
 }
 
-impl Patch<'_> {
-    fn suffix(&self) -> Result<String, CallError> {
-        match self.subresource {
-            None => Ok(String::new()),
-            Some(name) if PATCHABLE.contains(&name) => Ok(format!("/{name}")),
-            Some(name) => Err(CallError::Invalid(format!(
-                "patch {}: {name:?} is none of the subresources that can be patched: {}",
-                self.object,
-                PATCHABLE.join(", ")
-            ))),
-        }
+/// What stands behind an object's path for a subresource.
+fn suffix(object: &ObjectRef, subresource: Option<&str>) -> Result<String, CallError> {
+    match subresource {
+        None => Ok(String::new()),
+        Some(name) if PATCHABLE.contains(&name) => Ok(format!("/{name}")),
+        Some(name) => Err(CallError::Invalid(format!(
+            "patch {object}: {name:?} is none of the subresources that can be patched: {}",
+            PATCHABLE.join(", ")
+        ))),
     }
 }
 
@@ -376,9 +380,7 @@ mod tests {
     fn only_plain_subresources_are_patched() {
         let kind = ResourceKind { group: String::new(), version: String::new(), kind: "Pod".into() };
         let object = ObjectRef { kind, namespace: None, name: "x".into() };
-        let suffix = |name| {
-            Patch { object: &object, kind: PatchType::Merge, body: &Value::Null, subresource: Some(name) }.suffix()
-        };
+        let suffix = |name| suffix(&object, Some(name));
         assert_eq!(suffix("status").as_deref(), Ok("/status"));
         for name in ["exec", "proxy", "eviction", "../x", "token", ""] {
             assert!(matches!(suffix(name), Err(CallError::Invalid(_))), "{name}");

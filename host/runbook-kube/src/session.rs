@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
+use jiff::fmt::rfc2822::DateTimeParser;
+use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{CallError, ResourceKind};
@@ -15,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::connect::Clients;
 use crate::gate::Refused;
+use crate::lease::Now;
 use crate::refusal::{Refusal, Trouble};
 use crate::resource::{self, Resource};
 
@@ -40,6 +43,8 @@ pub(crate) struct Session {
     /// The server or its credentials are not what they were: the next call opens the cluster anew.
     stale: AtomicBool,
     kinds: Mutex<HashMap<ResourceKind, Arc<Resource>>>,
+    /// What time it was at the server, and when it said so.
+    clock: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 impl Session {
@@ -51,11 +56,27 @@ impl Session {
             half_close: OnceCell::new(),
             stale: AtomicBool::new(false),
             kinds: Mutex::new(HashMap::new()),
+            clock: Mutex::new(None),
         }
     }
-}
 
-impl Session {
+    /// What time it is at the server, by the header `Date` of its last answer; else here.
+    pub(crate) fn now(&self) -> Now {
+        let said = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = |at: Instant| SignedDuration::try_from(at.elapsed()).ok();
+        match said.and_then(|(time, at)| time.checked_add(passed(at)?).ok()) {
+            Some(time) => Now { time, is_server_s: true },
+            None => Now { time: Timestamp::now(), is_server_s: false },
+        }
+    }
+
+    fn note_time(&self, headers: &http::HeaderMap) {
+        let date = headers.get(http::header::DATE).and_then(|value| value.to_str().ok());
+        if let Some(time) = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok()) {
+            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
+        }
+    }
+
     /// Whether the next call should open the cluster anew: a reinstalled one has other certificates.
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Relaxed)
@@ -144,6 +165,7 @@ impl Api {
         let exchange = async {
             let answer = client.send(request).await.map_err(|e| self.lost(&e, &ask.what))?;
             let code = answer.status().as_u16();
+            self.session.note_time(answer.headers());
             let retry_after = answer.headers().get(http::header::RETRY_AFTER);
             let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
             let body = self.collect(answer.into_body(), ask).await?;

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use runbook_engine::backend::{Backend as _, CallContext};
 use runbook_kube::KubeBackend;
 use runbook_model::call::{
-    Answer, CallError, KubeAct, KubeLook, Outcome, PodOutput, Prior, Response, SourceRef, Target, Verdict,
+    Act, Answer, CallError, Finding, KubeAct, KubeLook, Outcome, PodOutput, PodUndo, Prior, Response, SourceRef,
+    Target, Verdict,
 };
+use runbook_model::undo_kube::take_back;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use support::server::{Reply, Server, absent, status};
@@ -52,7 +54,8 @@ async fn change(backend: &KubeBackend, argv: &[&str], stdin: &[u8]) -> Result<Po
         container: None,
         argv: words(argv),
         stdin: stdin.to_vec().into(),
-        irreversible: None,
+        done_when: None,
+        undo: PodUndo::Harmless,
     };
     match backend.act(&home(), &act(exec), &Prior::None, &context(30.0)).await? {
         Answer::Outcome(Outcome::PodDone(output)) => Ok(output),
@@ -128,6 +131,10 @@ fn source(path: &Path) -> SourceRef {
     }
 }
 
+fn sha256(content: &[u8]) -> String {
+    hex::encode(sha2::Sha256::digest(content))
+}
+
 fn copy_in(source: &SourceRef, path: &Path) -> runbook_model::call::Act {
     let path = path.to_string_lossy().into_owned();
     act(KubeAct::CopyIn { pod: pod("web"), container: None, source: source.clone(), path })
@@ -148,7 +155,8 @@ async fn a_file_is_copied_in_once_and_out_again() {
         let ctx =
             CallContext { progress: Arc::clone(&told) as _, artifacts: dir.path().join("artifacts"), ..context(60.0) };
         let prior = backend.prior(&home(), &copy, &plan_context(10.0)).await.unwrap();
-        assert_eq!(prior, Prior::DoneWhen(false));
+        let old = Prior::PodFile { sha256: Some(sha256(b"old")), content: Some("old".into()) };
+        assert_eq!(prior, old);
         assert_eq!(backend.act(&home(), &copy, &prior, &ctx).await, Ok(Answer::Verdict(Verdict::Changed)));
         assert!(std::fs::read(&there).unwrap() == content);
         assert_eq!(std::fs::metadata(&there).unwrap().permissions().mode() & 0o777, 0o640);
@@ -156,7 +164,7 @@ async fn a_file_is_copied_in_once_and_out_again() {
             told.0.lock().unwrap().iter().any(|(_, done, total)| *total == Some(20_000_000) && *done == 20_000_000)
         );
         let prior = backend.prior(&home(), &copy, &plan_context(10.0)).await.unwrap();
-        assert_eq!(prior, Prior::DoneWhen(true));
+        assert_eq!(prior, Prior::PodFile { sha256: Some(sha256(&content)), content: None });
         assert_eq!(backend.act(&home(), &copy, &prior, &ctx).await, Ok(Answer::Verdict(Verdict::Unchanged)));
 
         let out = KubeLook::CopyOut { pod: pod("web"), container: None, path: there.to_string_lossy().into_owned() };
@@ -205,7 +213,10 @@ async fn an_empty_file_can_be_copied() {
     std::fs::write(&here, "").unwrap();
     let (_, backend) = cluster(V4);
     let copy = copy_in(&source(&here), &there);
-    assert_eq!(backend.prior(&home(), &copy, &plan_context(10.0)).await, Ok(Prior::DoneWhen(false)));
+    assert_eq!(
+        backend.prior(&home(), &copy, &plan_context(10.0)).await,
+        Ok(Prior::PodFile { sha256: None, content: None })
+    );
     let done = backend.act(&home(), &copy, &Prior::DoneWhen(false), &context(20.0)).await;
     assert_eq!(done, Ok(Answer::Verdict(Verdict::Changed)));
     assert_eq!(std::fs::read(&there).unwrap(), b"");
@@ -220,4 +231,89 @@ async fn copying_out_what_is_not_there() {
     assert!(matches!(backend.look(&home(), &out("/nonexistent/x"), &ctx).await, Err(CallError::NotFound(_))));
     assert!(matches!(backend.look(&home(), &out("/tmp"), &ctx).await, Err(CallError::Failed(_))));
     assert!(matches!(backend.look(&home(), &out("relative"), &ctx).await, Err(CallError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_file_that_was_copied_in_is_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    std::fs::write(&here, "new").unwrap();
+    let (_, backend) = cluster(V4);
+    let copy = copy_in(&source(&here), &there);
+    let Act::Kube(copied) = &copy else { panic!("a change of a cluster") };
+    let made = async |change: &Act| {
+        let prior = backend.prior(&home(), change, &context(20.0)).await?;
+        let answer = backend.act(&home(), change, &prior, &context(20.0)).await?;
+        Ok::<_, CallError>((prior, answer))
+    };
+    let binary: &[u8] = b"\x00 before \xff";
+    for before in [None, Some(binary)] {
+        match before {
+            Some(content) => std::fs::write(&there, content).unwrap(),
+            None => drop(std::fs::remove_file(&there)),
+        }
+        let (prior, _) = made(&copy).await.unwrap();
+        assert_eq!(std::fs::read(&there).unwrap(), b"new");
+        let back = take_back(copied, &prior, None).unwrap();
+        let [back] = &back[..] else { panic!("{back:?}") };
+        let back = act(back.clone());
+        let found = backend.settle(&home(), &back, &Prior::None, &context(20.0)).await;
+        assert_eq!(found, Ok(Finding::NotDone));
+        // Somebody else's content stays.
+        std::fs::write(&there, "theirs").unwrap();
+        let error = made(&back).await;
+        assert!(matches!(&error, Err(CallError::Conflict(t)) if t.contains("not what was left there")), "{error:?}");
+        assert_eq!(std::fs::read(&there).unwrap(), b"theirs");
+        std::fs::write(&there, "new").unwrap();
+        assert_eq!(made(&back).await.unwrap().1, Answer::Verdict(Verdict::Changed));
+        assert_eq!(std::fs::read(&there).ok().as_deref(), before);
+        assert_eq!(made(&back).await.unwrap().1, Answer::Verdict(Verdict::Unchanged));
+        let found = backend.settle(&home(), &back, &Prior::None, &context(20.0)).await;
+        assert_eq!(found, Ok(Finding::Done(Answer::Verdict(Verdict::Changed))));
+    }
+}
+
+#[tokio::test]
+async fn more_than_is_kept_is_said_by_the_undo() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    std::fs::write(&here, "new").unwrap();
+    std::fs::write(&there, vec![b'x'; (8 << 20) + 1]).unwrap();
+    let (_, backend) = cluster(V4);
+    let copy = copy_in(&source(&here), &there);
+    let prior = backend.prior(&home(), &copy, &context(20.0)).await.unwrap();
+    assert!(matches!(&prior, Prior::PodFile { sha256: Some(_), content: None }));
+    let Act::Kube(copied) = &copy else { panic!("a change of a cluster") };
+    let error = take_back(copied, &prior, None).unwrap_err();
+    assert!(error.to_string().contains("8 MiB"), "{error}");
+    std::fs::write(&there, vec![b'x'; 8 << 20]).unwrap();
+    let prior = backend.prior(&home(), &copy, &context(20.0)).await.unwrap();
+    assert!(matches!(&prior, Prior::PodFile { content: Some(content), .. } if content.0.len() == 8 << 20));
+}
+
+#[tokio::test]
+async fn what_says_that_a_process_is_done_is_asked_before_and_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mark").to_string_lossy().into_owned();
+    let (_, backend) = cluster(V4);
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let exec = |done_when: Option<Vec<String>>| {
+        act(KubeAct::Exec {
+            pod: pod("web"),
+            container: None,
+            argv: words(&["touch", &file]),
+            stdin: Default::default(),
+            done_when,
+            undo: PodUndo::Inverse(words(&["rm", &file])),
+        })
+    };
+    let guarded = exec(Some(words(&["test", "-e", &file])));
+    let settled = async |change: &Act| backend.settle(&home(), change, &Prior::None, &context(20.0)).await.unwrap();
+    assert_eq!(backend.prior(&home(), &guarded, &plan_context(10.0)).await, Ok(Prior::DoneWhen(false)));
+    assert!(matches!(settled(&guarded).await, Finding::Unclear(text) if text.contains("leaves no mark")));
+    let done = backend.act(&home(), &guarded, &Prior::DoneWhen(false), &context(20.0)).await;
+    assert!(matches!(done, Ok(Answer::Outcome(Outcome::PodDone(output))) if output.exit_code == 0));
+    assert_eq!(backend.prior(&home(), &guarded, &plan_context(10.0)).await, Ok(Prior::DoneWhen(true)));
+    assert_eq!(settled(&guarded).await, Finding::Done(Answer::Outcome(Outcome::Already)));
+    assert!(matches!(settled(&exec(None)).await, Finding::Unclear(_)));
 }

@@ -11,7 +11,8 @@ use runbook_engine::backend::{Backend as _, CallContext, Secrets};
 use runbook_kube::gate::Counts;
 use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource, Origin};
 use runbook_model::call::{
-    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, PatchType, Prior, Selector, Target, Verdict,
+    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, PatchType, PodUndo, Prior, Selector, Target,
+    Verdict,
 };
 use serde_json::{Value, json};
 use support::server::{Reply, Seen, Server, absent, status};
@@ -468,7 +469,8 @@ async fn plans_change_nothing() {
             container: None,
             argv: vec!["touch".into(), "/nonexistent/x".into()],
             stdin: Default::default(),
-            irreversible: None,
+            done_when: None,
+            undo: PodUndo::Harmless,
         },
         KubeAct::CopyIn { pod: pod("web"), container: None, source, path: "/nonexistent/file".into() },
     ];

@@ -1,160 +1,26 @@
 //! The backend against a real API server, and with pods where there is a node.
 //!
-//! `RUNBOOK_TEST_KUBECONFIG` names the kubeconfig of a cluster for tests; without it these tests say so and do nothing.
-//! `RUNBOOK_TEST_NODE` names its node, where pods of the image `docker.io/library/busybox:1.35` run; `tests/kube-lab/lab`
-//! prints both.
+//! See `support/room.rs` for what these tests need.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::backend::{Backend as _, CallContext};
-use runbook_kube::{ClusterAccess, Dial, KubeBackend, Origin, Stream};
+use runbook_kube::{ClusterAccess, Dial, Stream};
 use runbook_model::call::{
-    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, ObjectRef, Outcome, PatchType, PodOutput, Prior,
-    Response, Selector, SourceRef, Target, Verdict,
+    Answer, CallError, Condition, DeleteOptions, KubeAct, KubeLook, PatchType, Prior, Selector, SourceRef, Target,
+    Verdict,
 };
 use serde_json::{Value, json};
 use sha2::Digest as _;
+use support::room::{Room, access, pods_run};
 use support::{act, backend, context, home, kind, look, object, plan_context};
-
-/// A namespace of one test.
-struct Room {
-    backend: KubeBackend,
-    namespace: String,
-}
-
-fn access() -> Option<ClusterAccess> {
-    let Some(path) = std::env::var_os("RUNBOOK_TEST_KUBECONFIG").map(PathBuf::from) else {
-        eprintln!("skipped: RUNBOOK_TEST_KUBECONFIG names no kubeconfig");
-        return None;
-    };
-    let kubeconfig = std::fs::read_to_string(&path).expect("RUNBOOK_TEST_KUBECONFIG can be read");
-    Some(ClusterAccess { kubeconfig, origin: Origin::File(path), context: None, server: None, uid: None, via: None })
-}
-
-fn pods_run() -> bool {
-    ["RUNBOOK_TEST_NODE", "RUNBOOK_TEST_KUBE_NODE"].iter().any(|name| std::env::var_os(name).is_some())
-}
-
-impl Room {
-    async fn new() -> Option<Self> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let backend = backend(access()?);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("rb-{}-{serial}", std::process::id());
-        let room = Self { backend, namespace: namespace.clone() };
-        let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        assert_eq!(room.change(KubeAct::Apply { manifest, force: false }).await, Ok(Verdict::Changed));
-        // Pods are refused before the account is there.
-        let account = room.object("", "ServiceAccount", "default");
-        room.wait(account, Condition::Exists, 60.0).await.expect("a service account");
-        Some(room)
-    }
-
-    async fn with_pod(name: &str) -> Option<Self> {
-        if !pods_run() {
-            eprintln!("skipped: RUNBOOK_TEST_NODE names no node");
-            return None;
-        }
-        let room = Self::new().await?;
-        let manifest = room.pod_manifest(name, "docker.io/library/busybox:1.35");
-        assert_eq!(room.change(KubeAct::Apply { manifest, force: false }).await, Ok(Verdict::Changed));
-        let ready = Condition::Status("Ready".into(), "True".into());
-        room.wait(room.pod(name), ready, 120.0).await.expect("the pod is ready");
-        Some(room)
-    }
-
-    fn pod_manifest(&self, name: &str, image: &str) -> Value {
-        json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": self.namespace, "labels": {"app": name}},
-            "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": image,
-                "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", "echo hello; exec sleep 3600"]}]}})
-    }
-
-    fn object(&self, group: &str, name: &str, object_name: &str) -> ObjectRef {
-        object(group, name, Some(&self.namespace), object_name)
-    }
-
-    fn pod(&self, name: &str) -> ObjectRef {
-        self.object("", "Pod", name)
-    }
-
-    async fn look(&self, call: KubeLook) -> Response {
-        self.backend.look(&home(), &look(call), &plan_context(30.0)).await
-    }
-
-    async fn get(&self, object: ObjectRef) -> Option<Value> {
-        match self.look(KubeLook::Get { object }).await {
-            Ok(Answer::Object(live)) => live,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn prior(&self, change: KubeAct) -> Result<Prior, CallError> {
-        self.backend.prior(&home(), &act(change), &plan_context(30.0)).await
-    }
-
-    /// As the engine does it: looks, then acts.
-    async fn change(&self, change: KubeAct) -> Result<Verdict, CallError> {
-        let change = act(change);
-        let ctx = context(60.0);
-        let prior = self.backend.prior(&home(), &change, &ctx).await?;
-        match self.backend.act(&home(), &change, &prior, &ctx).await? {
-            Answer::Verdict(verdict) => Ok(verdict),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn wait(&self, object: ObjectRef, condition: Condition, seconds: f64) -> Result<(), CallError> {
-        let timeout_ms = (seconds * 1000.0) as u32;
-        let wait = look(KubeLook::Wait { object, condition, timeout_ms });
-        self.backend.look(&home(), &wait, &context(seconds + 10.0)).await.map(|_| ())
-    }
-
-    async fn run(&self, pod: &str, argv: &[&str], stdin: &[u8]) -> Result<PodOutput, CallError> {
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let exec = KubeAct::Exec {
-            pod: self.pod(pod),
-            container: None,
-            argv,
-            stdin: stdin.to_vec().into(),
-            irreversible: None,
-        };
-        match self.backend.act(&home(), &act(exec), &Prior::None, &context(60.0)).await? {
-            Answer::Outcome(Outcome::PodDone(output)) => Ok(output),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Takes the namespace away; nobody waits for it.
-    async fn leave(self) {
-        let object = object("", "Namespace", None, &self.namespace);
-        let delete = KubeAct::Delete { object, options: DeleteOptions::default() };
-        assert_eq!(self.change(delete).await, Ok(Verdict::Changed));
-        assert_eq!(self.backend.traffic().refused, 0);
-        self.backend.close().await;
-    }
-
-    fn config_map(&self, data: &Value) -> Value {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": self.namespace}, "data": data})
-    }
-
-    fn deployment(&self, replicas: u32) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": self.namespace},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}},
-                "template": {"metadata": {"labels": {"app": "web"}},
-                    "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main",
-                        "image": "registry.invalid/nope:1", "command": ["sleep", "3600"]}]}}}})
-    }
-}
 
 #[tokio::test]
 async fn objects_are_planned_applied_and_unchanged_after() {
@@ -458,10 +324,10 @@ async fn a_large_file_into_a_real_pod_and_out_again() {
     let copy = act(KubeAct::CopyIn { pod: room.pod("p"), container: None, source, path: "/tmp/a chime.mp3".into() });
     let ctx = CallContext { artifacts: dir.path().join("artifacts"), ..context(120.0) };
     let prior = room.backend.prior(&home(), &copy, &plan_context(20.0)).await.unwrap();
-    assert_eq!(prior, Prior::DoneWhen(false));
+    assert_eq!(prior, Prior::PodFile { sha256: None, content: None });
     assert_eq!(room.backend.act(&home(), &copy, &prior, &ctx).await, Ok(Answer::Verdict(Verdict::Changed)));
     let prior = room.backend.prior(&home(), &copy, &plan_context(20.0)).await.unwrap();
-    assert_eq!(prior, Prior::DoneWhen(true));
+    assert_eq!(prior, Prior::PodFile { sha256: Some(sha256.clone()), content: None });
     let listing = room.run("p", &["ls", "/tmp"], b"").await.unwrap();
     assert_eq!(listing.stdout.lossy(), "a chime.mp3\n");
     let out = look(KubeLook::CopyOut { pod: room.pod("p"), container: None, path: "/tmp/a chime.mp3".into() });

@@ -480,8 +480,11 @@ pub enum KubeAct {
         argv: Vec<String>,
         /// Sent to it.
         stdin: Bytes,
-        /// The consequence in words, where it cannot be taken back.
-        irreversible: Option<String>,
+        /// Program and arguments that only look, in the same container. Exit code 0: it is done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done_when: Option<Vec<String>>,
+        /// What undo means for it.
+        undo: PodUndo,
     },
     /// Copies a source into a pod.
     CopyIn {
@@ -494,6 +497,33 @@ pub enum KubeAct {
         /// Path in the container.
         path: String,
     },
+    /// Puts a file of a pod back to what it was. No plugin can ask for it: it takes back a [`KubeAct::CopyIn`].
+    PutBack {
+        /// The pod.
+        pod: ObjectRef,
+        /// The container; the only one where left out.
+        container: Option<String>,
+        /// Path in the container.
+        path: String,
+        /// What the file contained; none: there was no file.
+        before: Option<Bytes>,
+        /// SHA-256 of what we left there, lower-case hex. Anything else there is a conflict.
+        left: String,
+    },
+}
+
+/// What undo means for a program in a pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodUndo {
+    /// This program, with these arguments and in the same container, takes it back.
+    Inverse(Vec<String>),
+    /// Leaving it does no harm, and neither does doing it again.
+    Harmless,
+    /// It cannot be taken back; the consequence in words.
+    Irreversible(String),
+    /// Only a person can take it back; what to do, in words. An undo ends as stuck here.
+    ByHand(String),
 }
 
 /// Program and arguments as they arrive at a machine. No shell reads them.
@@ -1061,7 +1091,7 @@ pub enum Finding {
 pub enum Prior {
     /// Nothing can be said before it.
     None,
-    /// Whether it was so already: `done_when` held, the content was there.
+    /// Whether it was so already: `done_when` held.
     DoneWhen(bool),
     /// Before a process on a machine.
     Process {
@@ -1078,6 +1108,14 @@ pub enum Prior {
         live: Option<Value>,
         /// As it would be; none: absent.
         would: Option<Value>,
+    },
+    /// A file of a pod.
+    PodFile {
+        /// Of its content, lower-case hex; none: there is no such file.
+        sha256: Option<String>,
+        /// Its content where it differs from what is wanted. Only up to [`FilePrior::KEEP`] bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Bytes>,
     },
 }
 

@@ -24,6 +24,11 @@ pub fn delta(change: &Change, prior: &Prior) -> Option<Diff> {
     match (&change.act, prior) {
         (Act::Files(act), Prior::File(prior)) => files(act, prior),
         (_, Prior::DoneWhen(true) | Prior::Process { done: Some(true), .. }) => None,
+        (Act::Kube(act), Prior::PodFile { sha256, content: None })
+            if pod_file_wanted(act).is_some_and(|it| it == *sha256) =>
+        {
+            None
+        }
         (Act::Kube(act), Prior::Object { live, would }) => {
             kube(&change.effect.summary, act, live.as_ref(), would.as_ref())
         }
@@ -182,6 +187,22 @@ fn kube_summary(act: &KubeAct) -> String {
         KubeAct::Evict { pod, .. } => format!("evict {pod}"),
         KubeAct::Exec { pod, argv, .. } => format!("run {} in {pod}", argv.join(" ")),
         KubeAct::CopyIn { pod, path, source, .. } => format!("copy {} bytes to {path} in {pod}", source.size),
+        KubeAct::PutBack { pod, path, before: Some(_), .. } => format!("put {path} in {pod} back"),
+        KubeAct::PutBack { pod, path, before: None, .. } => format!("remove {path} in {pod}"),
+    }
+}
+
+/// SHA-256 of what a file of a pod is to contain (none: it is to be gone); none of both: the change is of something else.
+pub fn pod_file_wanted(act: &KubeAct) -> Option<Option<String>> {
+    match act {
+        KubeAct::CopyIn { source, .. } => Some(Some(source.sha256.clone())),
+        KubeAct::PutBack { before, .. } => Some(before.as_ref().map(|bytes| sha256(&bytes.0))),
+        KubeAct::Apply { .. }
+        | KubeAct::Patch { .. }
+        | KubeAct::Delete { .. }
+        | KubeAct::Scale { .. }
+        | KubeAct::Evict { .. }
+        | KubeAct::Exec { .. } => None,
     }
 }
 
@@ -206,7 +227,8 @@ fn kube(said: &str, act: &KubeAct, live: Option<&Value>, would: Option<&Value>) 
         | KubeAct::Patch { .. }
         | KubeAct::Scale { .. }
         | KubeAct::Exec { .. }
-        | KubeAct::CopyIn { .. } => {
+        | KubeAct::CopyIn { .. }
+        | KubeAct::PutBack { .. } => {
             unified("object", &yaml(&before, &after, "before"), &yaml(&after, &before, "after"))
         }
     };

@@ -699,6 +699,7 @@ fn of_request(request: &Request) -> usize {
             })
             .sum(),
         Act::Kube(KubeAct::Apply { manifest: json, .. } | KubeAct::Patch { patch: json, .. }) => of_json(json),
+        Act::Kube(KubeAct::PutBack { before: Some(bytes), .. }) => bytes.0.len(),
         Act::Files(_) | Act::Ssh(_) | Act::Kube(_) => 0,
     }
 }
@@ -734,6 +735,7 @@ fn of_prior(prior: &Prior) -> usize {
         Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => 0,
         Prior::File(file) => file.content.as_ref().map_or(0, |content| content.0.len()),
         Prior::Object { live, would } => live.iter().chain(would).map(of_json).sum(),
+        Prior::PodFile { content, .. } => content.as_ref().map_or(0, |content| content.0.len()),
     }
 }
 

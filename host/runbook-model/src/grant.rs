@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::call::{
-    Act, Call, Change, Command, FileWant, FilesAct, HttpRequest, KubeAct, KubeLook, Look, Note, ObjectRef, Request,
-    ResourceKind, Selector, SshAct, SshLook, Target, Undo,
+    Act, Call, Change, Command, FileWant, FilesAct, HttpRequest, KubeAct, KubeLook, Look, Note, ObjectRef, PodUndo,
+    Request, ResourceKind, Selector, SshAct, SshLook, Target, Undo,
 };
 use crate::facet::at_or_below;
 use crate::manifest::{Action, Ask, Pattern, Power};
@@ -332,10 +332,22 @@ impl Grants {
             KubeAct::Delete { object, .. } => self.object(Power::KubeDelete, object, holds_data(&object.kind)),
             KubeAct::Scale { object, .. } => self.object(Power::KubeScale, object, false),
             KubeAct::Evict { pod, .. } => self.object(Power::KubeEvict, pod, false),
-            KubeAct::Exec { pod, argv, irreversible, .. } => {
-                self.pod_exec(Power::KubeExecChange, pod, argv, irreversible.is_some())
+            KubeAct::Exec { pod, argv, done_when, undo, .. } => {
+                if let Some(argv) = done_when {
+                    self.pod_exec(Power::KubeExecObserve, pod, argv, false)?;
+                }
+                let irreversible = match undo {
+                    PodUndo::Inverse(argv) => {
+                        self.pod_exec(Power::KubeExecChange, pod, argv, false)?;
+                        false
+                    }
+                    PodUndo::Harmless | PodUndo::ByHand(_) => false,
+                    PodUndo::Irreversible(_) => true,
+                };
+                self.pod_exec(Power::KubeExecChange, pod, argv, irreversible)
             }
             KubeAct::CopyIn { pod, .. } => self.object(Power::KubeExecChange, pod, false),
+            KubeAct::PutBack { .. } => Err(Refused("only an undo does that".to_owned())),
         }
     }
 
@@ -429,7 +441,7 @@ fn covers(permit: &Permit, ask: &Ask) -> bool {
 }
 
 /// Kinds whose objects take data with them when they go.
-fn holds_data(kind: &ResourceKind) -> bool {
+pub(crate) fn holds_data(kind: &ResourceKind) -> bool {
     matches!(
         (kind.group.as_str(), kind.kind.as_str()),
         ("", "Namespace" | "PersistentVolumeClaim" | "PersistentVolume")

@@ -27,6 +27,7 @@ pub mod schema_json;
 pub mod state;
 pub mod summary;
 pub mod undo;
+pub mod undo_kube;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]

@@ -183,9 +183,11 @@ impl Overlay {
                 self.dirty.push((Facet::path(target, &act.path), step.to_owned()));
                 let prior = match prior {
                     Prior::File(prior) => prior.clone(),
-                    Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } | Prior::Object { .. } => {
-                        FilePrior::default()
-                    }
+                    Prior::None
+                    | Prior::DoneWhen(_)
+                    | Prior::Process { .. }
+                    | Prior::Object { .. }
+                    | Prior::PodFile { .. } => FilePrior::default(),
                 };
                 self.record_file(target, act, &prior);
             }
@@ -438,7 +440,10 @@ impl Overlay {
             KubeAct::Patch { object, .. } | KubeAct::Delete { object, .. } | KubeAct::Scale { object, .. } => {
                 object.clone()
             }
-            KubeAct::Evict { pod, .. } | KubeAct::Exec { pod, .. } | KubeAct::CopyIn { pod, .. } => {
+            KubeAct::Evict { pod, .. }
+            | KubeAct::Exec { pod, .. }
+            | KubeAct::CopyIn { pod, .. }
+            | KubeAct::PutBack { pod, .. } => {
                 let planned = self.objects.contains_key(&(target.clone(), key(pod)));
                 return planned.then(|| Ok(Prior::None));
             }
@@ -470,7 +475,10 @@ impl Overlay {
             (KubeAct::Patch { patch_type: PatchType::JsonPatch, .. }, Some(_)) => {
                 return Some(Err(unknown_error(&self.step_of(target))));
             }
-            (KubeAct::Evict { .. } | KubeAct::Exec { .. } | KubeAct::CopyIn { .. }, Some(live)) => Some(live),
+            (
+                KubeAct::Evict { .. } | KubeAct::Exec { .. } | KubeAct::CopyIn { .. } | KubeAct::PutBack { .. },
+                Some(live),
+            ) => Some(live),
         };
         Some(Ok(Prior::Object { live, would }))
     }
@@ -491,7 +499,7 @@ impl Overlay {
             (KubeAct::Patch { object, .. } | KubeAct::Scale { object, .. }, Prior::Object { would, .. }) => {
                 (object.clone(), would.clone())
             }
-            (KubeAct::Exec { pod, .. } | KubeAct::CopyIn { pod, .. }, _) => {
+            (KubeAct::Exec { pod, .. } | KubeAct::CopyIn { pod, .. } | KubeAct::PutBack { pod, .. }, _) => {
                 let namespace = pod.namespace.as_deref().unwrap_or_default();
                 self.unknown.push((Facet::part(target, format!("pod:{namespace}/{}", pod.name)), step.to_owned()));
                 return;

@@ -292,6 +292,14 @@ impl Search {
             Prior::Object { live, would } => {
                 live.iter_mut().chain(would).for_each(|object| self.json(object, found));
             }
+            Prior::PodFile { sha256, content: Some(content) } => {
+                if let Some(clean) = self.replaced(&content.0, found) {
+                    content.0 = clean;
+                    // The hash tells a short secret to whoever can guess.
+                    *sha256 = None;
+                }
+            }
+            Prior::PodFile { content: None, .. } => {}
         }
     }
 

@@ -1,17 +1,18 @@
 //! What the tests share: contexts, references, and a scripted API server behind a connector.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr, reason = "each test program uses a part of it")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{CallContext, Progress, Secrets};
+use runbook_engine::backend::{CallContext, Mark, Progress, Secrets};
 use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource};
 use runbook_model::call::{Act, CallError, KubeAct, KubeLook, Look, ObjectRef, ResourceKind, Target};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) mod room;
 pub(crate) mod server;
 
 /// The cluster of all tests.
@@ -69,6 +70,12 @@ pub(crate) fn context(seconds: f64) -> CallContext {
 
 pub(crate) fn plan_context(seconds: f64) -> CallContext {
     CallContext { read_only: true, ..context(seconds) }
+}
+
+/// Of a change of that run.
+pub(crate) fn change_context(run: &str, session: u32) -> CallContext {
+    let mark = Mark { run: run.to_owned(), session, record: 1, owner: "ann@laptop, pid 4711".to_owned() };
+    CallContext { mark: Some(mark), ..context(60.0) }
 }
 
 /// Always the same kubeconfig.
