@@ -64,9 +64,9 @@ pub trait Connector: Send + Sync {
         self.connect(machine, deadline).await
     }
 
-    /// From now on, this address of the machine is tried first.
-    fn moved(&self, machine: &str, address: &str) {
-        let _ = (machine, address);
+    /// From now on, this address of the machine is tried first, and whoever shows another host key is somebody else.
+    fn moved(&self, machine: &str, address: &str, host_key: Option<&str>) {
+        let _ = (machine, address, host_key);
     }
 
     /// How commands that need root get it there.
@@ -324,9 +324,9 @@ impl Machine {
     }
 
     /// From now on, this address of the machine is tried first.
-    pub(crate) fn moved(&self, address: &str) {
+    pub(crate) fn moved(&self, address: &str, host_key: Option<&str>) {
         match &self.road {
-            Road::Connector(connector) => connector.moved(&self.name, address),
+            Road::Connector(connector) => connector.moved(&self.name, address, host_key),
             Road::Local(_) => {}
         }
     }
