@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ impl World {
     pub(crate) fn new(inventory: Inventory, ssh: ConnectOptions) -> Self {
         let inventory = Arc::new(inventory);
         let here: Arc<dyn Transport> = Arc::new(LocalTransport::new(None));
-        let connector = Arc::new(Machines { inventory: Arc::clone(&inventory), ssh });
+        let connector = Arc::new(Machines { inventory: Arc::clone(&inventory), ssh, moved: Mutex::default() });
         let machines = Arc::new(SshBackend::new(Arc::clone(&connector) as _, here));
         let kubeconfigs = Kubeconfigs { inventory, connector, machines: Arc::clone(&machines) };
         Self { machines, clusters: KubeBackend::new(Box::new(kubeconfigs)) }
@@ -87,20 +87,26 @@ impl Backend for World {
 struct Machines {
     inventory: Arc<Inventory>,
     ssh: ConnectOptions,
+    /// Where machines were found that changed their address, and the host key that they showed.
+    moved: Mutex<BTreeMap<String, (String, Option<String>)>>,
 }
 
 impl Machines {
     fn endpoint(&self, host: &Host) -> Endpoint {
         let path = |path: &String| PathBuf::from(prepare::absolute(path, &self.inventory.folder, &self.inventory.home));
         let jump = host.jump.as_ref().and_then(|name| self.inventory.hosts.get(name));
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).get(&host.name).cloned();
+        let (address, same_key) = moved.map_or((None, None), |(address, key)| (Some(address), key));
+        let others = host.addresses.iter().filter(|known| Some(*known) != address.as_ref());
         Endpoint {
             name: host.name.clone(),
-            addresses: host.addresses.clone(),
+            addresses: address.iter().chain(others).cloned().collect(),
             port: host.port,
             user: host.user.clone(),
             identity_file: host.identity_file.as_ref().map(path),
             known_hosts: host.known_hosts.as_ref().map(path),
             host_key: host.host_key.clone(),
+            same_key,
             jump: jump.map(|jump| Box::new(self.endpoint(jump))),
         }
     }
@@ -109,11 +115,26 @@ impl Machines {
 #[async_trait]
 impl Connector for Machines {
     async fn connect(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
-        self.open(machine, deadline, &self.ssh).await
+        self.open(machine, None, None, deadline, &self.ssh).await
     }
 
     async fn connect_bulk(&self, machine: &str, deadline: Instant) -> Result<Arc<dyn Transport>, CallError> {
-        self.open(machine, deadline, &ConnectOptions { bulk: true, ..self.ssh.clone() }).await
+        self.open(machine, None, None, deadline, &ConnectOptions { bulk: true, ..self.ssh.clone() }).await
+    }
+
+    async fn connect_again(
+        &self,
+        machine: &str,
+        address: Option<&str>,
+        host_key: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Arc<dyn Transport>, CallError> {
+        self.open(machine, address, host_key, deadline, &self.ssh).await
+    }
+
+    fn moved(&self, machine: &str, address: &str, host_key: Option<&str>) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.insert(machine.to_owned(), (address.to_owned(), host_key.map(str::to_owned)));
     }
 
     fn become_of(&self, machine: &str) -> Become {
@@ -125,6 +146,8 @@ impl Machines {
     async fn open(
         &self,
         machine: &str,
+        address: Option<&str>,
+        host_key: Option<&str>,
         deadline: Instant,
         options: &ConnectOptions,
     ) -> Result<Arc<dyn Transport>, CallError> {
@@ -139,7 +162,13 @@ impl Machines {
                 Err(CallError::Invalid(format!("{machine} has `transport = \"none\"`: nothing runs on it")))
             }
             HostTransport::Ssh => {
-                let endpoint = self.endpoint(host);
+                let mut endpoint = self.endpoint(host);
+                if let Some(address) = address {
+                    endpoint.addresses = vec![address.to_owned()];
+                }
+                if let Some(host_key) = host_key {
+                    endpoint.same_key = Some(host_key.to_owned());
+                }
                 match tokio::time::timeout_at(deadline.into(), connect(&endpoint, options)).await {
                     Ok(Ok(transport)) => Ok(Arc::new(transport)),
                     Ok(Err(error)) => Err(error.into()),

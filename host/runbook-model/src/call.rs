@@ -259,9 +259,9 @@ pub enum SshAct {
     /// A command that may cut its own connection: the machine itself reverts it, unless a new connection confirms it in time.
     Confirm {
         /// The command.
-        commit: Command,
+        commit: Box<Command>,
         /// What takes it back.
-        revert: Command,
+        revert: Box<Command>,
         /// How long a new connection may take, in milliseconds, counted at the machine.
         window_ms: u32,
         /// Where the machine may answer then; tried before the addresses of the inventory, under the same host key.

@@ -220,8 +220,8 @@ impl Grants {
                 Ok(Passed::default())
             }
             SshAct::Confirm { commit, revert, .. } => {
-                self.commands(Power::SshChange, std::slice::from_ref(revert), false)?;
-                self.commands(Power::SshChange, std::slice::from_ref(commit), false)
+                self.commands(Power::SshChange, std::slice::from_ref(revert.as_ref()), false)?;
+                self.commands(Power::SshChange, std::slice::from_ref(commit.as_ref()), false)
             }
             SshAct::Http { request, undo } => self.http_change(request, undo),
         }

@@ -173,6 +173,25 @@ impl guest::HostMachine for State {
         self.ssh_act(&machine, act, effect).await
     }
 
+    async fn change_confirmed(
+        &mut self,
+        machine: Resource<Machine>,
+        commit: guest::Command,
+        revert: guest::Command,
+        window_ms: u32,
+        addresses: Vec<String>,
+        effect: Effect,
+    ) -> Result<guest::Outcome, Fault> {
+        let addresses = addresses.into_iter().map(|address| convert::name("an address", address));
+        let act = SshAct::Confirm {
+            commit: Box::new(self.command(commit)?),
+            revert: Box::new(self.command(revert)?),
+            window_ms: convert::wait_ms(window_ms),
+            addresses: addresses.collect::<Result<_, _>>()?,
+        };
+        self.ssh_act(&machine, act, effect).await
+    }
+
     async fn reboot(
         &mut self,
         machine: Resource<Machine>,

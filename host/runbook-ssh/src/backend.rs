@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use runbook_engine::backend::{Backend, CallContext};
 use runbook_model::bytes::Bytes;
 use runbook_model::call::{
-    Act, Answer, CallError, Exit, HttpRequest, Look, Outcome, Output, Prior, Response, SourceRef, SshAct, SshLook,
-    Target,
+    Act, Answer, CallError, Exit, Finding, HttpRequest, Look, Outcome, Output, Prior, Response, SourceRef, SshAct,
+    SshLook, Target,
 };
 
 use crate::machine::{Connector, Lane, Machine, Sources};
 use crate::shell::Feed;
 use crate::transport::Transport;
-use crate::{files, net, source, system};
+use crate::{confirm, files, net, source, system};
 
 /// Machines over SSH, and the controller: one connection for each, shared by all calls, opened at first use.
 pub struct SshBackend {
@@ -99,8 +99,9 @@ impl SshBackend {
             SshAct::Reboot { timeout_ms } => {
                 system::reboot(machine, &self.boot_id, Duration::from_millis((*timeout_ms).into()), ctx).await
             }
-            SshAct::Confirm { .. } => {
-                Err(CallError::Invalid("changes that are confirmed over a new connection are not there yet".to_owned()))
+            SshAct::Confirm { commit, revert, window_ms, addresses } => {
+                let window = Duration::from_millis((*window_ms).into());
+                confirm::act(machine, commit, revert, window, addresses, ctx).await
             }
             SshAct::Http { request, .. } => self.http_change(machine, request, ctx).await,
         }
@@ -180,6 +181,20 @@ impl Backend for SshBackend {
                     return Err(CallError::Invalid(format!("{} was not looked at before it is changed", act.path)));
                 };
                 files::act(&machine, act, prior, self, ctx).await.map_err(|error| in_doubt(error, &machine))
+            }
+            Act::Kube(_) => Err(not_a_cluster(target)),
+        }
+    }
+
+    async fn settle(&self, target: &Target, act: &Act, _: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
+        let machine = self.machine(target)?;
+        match act {
+            Act::Ssh(SshAct::Confirm { commit, window_ms, addresses, .. }) => {
+                let window = Duration::from_millis((*window_ms).into());
+                confirm::settle(&machine, commit, window, addresses, ctx).await
+            }
+            Act::Ssh(SshAct::Run { .. } | SshAct::Reboot { .. } | SshAct::Http { .. }) | Act::Files(_) => {
+                Ok(Finding::Unclear(format!("{target} keeps no notes of what was carried out")))
             }
             Act::Kube(_) => Err(not_a_cluster(target)),
         }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::channel::{self, Ends};
-use crate::host_key::{Expected, HostKeyError};
+use crate::host_key::{Expected, HostKeyError, fingerprint};
 use crate::transport::{Process, Transport};
 
 /// Channels open at once: below sshd's default `MaxSessions` of 10, since a session that has just ended still counts there.
@@ -30,11 +30,17 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// What the callbacks tell the rest.
 #[derive(Default)]
 pub(crate) struct Told {
+    host_key: Mutex<Option<String>>,
     refusal: Mutex<Option<HostKeyError>>,
     lost: Mutex<Option<String>>,
 }
 
 impl Told {
+    /// Fingerprint of the host key that was accepted.
+    fn host_key(&self) -> Option<String> {
+        self.host_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Why the host key was refused, where it was.
     pub(crate) fn refusal(&self) -> Option<HostKeyError> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -56,7 +62,11 @@ impl client::Handler for Client {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         match self.expected.check(shown) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                let fingerprint = fingerprint(shown);
+                *self.told.host_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+                Ok(true)
+            }
             Err(refusal) => {
                 *self.told.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
                 Ok(false)
@@ -252,6 +262,14 @@ impl Transport for RusshTransport {
 
     fn is_closed(&self) -> bool {
         self.link.handle.is_closed()
+    }
+
+    fn host_key(&self) -> Option<String> {
+        self.link.told.host_key()
+    }
+
+    fn address(&self) -> Option<&str> {
+        Some(&self.link.address)
     }
 
     async fn close(&self) {

@@ -112,17 +112,17 @@ pub(crate) enum Stdin {
 
 /// A command with everything put in.
 pub(crate) struct Prepared {
-    argv: Vec<Word>,
-    cwd: Option<String>,
-    env: Vec<(String, Word)>,
-    files: Vec<(String, Vec<u8>)>,
-    stdin: Stdin,
+    pub(crate) argv: Vec<Word>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) env: Vec<(String, Word)>,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) stdin: Stdin,
 }
 
 /// A word made of literal bytes and paths of temporary files.
-type Word = Vec<Piece>;
+pub(crate) type Word = Vec<Piece>;
 
-enum Piece {
+pub(crate) enum Piece {
     Literal(Vec<u8>),
     File(String),
 }
@@ -222,7 +222,7 @@ fn prefix(what: &str, error: CallError) -> CallError {
     }
 }
 
-fn prepare(command: &Command, secrets: &Secrets) -> Result<Prepared, CallError> {
+pub(crate) fn prepare(command: &Command, secrets: &Secrets) -> Result<Prepared, CallError> {
     let invalid = |text: &str| CallError::Invalid(text.to_owned());
     let program = command.argv.first().ok_or_else(|| invalid("no program is named"))?;
     if program.is_empty() || program.starts_with('-') {

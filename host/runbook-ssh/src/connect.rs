@@ -53,6 +53,8 @@ pub struct Endpoint {
     pub known_hosts: Option<PathBuf>,
     /// "SHA256:...": the only key that is accepted.
     pub host_key: Option<String>,
+    /// The fingerprint that it showed earlier in this run, before its address changed: then the only key that is accepted.
+    pub same_key: Option<String>,
     /// The host through which this one is reached; none: what ssh_config says.
     pub jump: Option<Box<Endpoint>>,
 }
@@ -289,7 +291,8 @@ impl Dial<'_> {
         let expected = Arc::new(Expected {
             known,
             names: route.names.clone(),
-            pin: endpoint.host_key.clone(),
+            pin: endpoint.same_key.as_ref().or(endpoint.host_key.as_ref()).cloned(),
+            shown_before: endpoint.same_key.is_some(),
             entry: route.entry.clone(),
             file: route
                 .known_hosts
@@ -403,7 +406,11 @@ impl Dial<'_> {
 }
 
 fn pinned(expected: &Expected, shown: Vec<String>) -> Reason {
-    HostKeyError::Pinned { shown, pin: expected.pin.clone().unwrap_or_default() }.into()
+    let pin = expected.pin.clone().unwrap_or_default();
+    match expected.shown_before {
+        true => HostKeyError::NotTheSame { shown, before: pin }.into(),
+        false => HostKeyError::Pinned { shown, pin }.into(),
+    }
 }
 
 /// A connection to the first of the addresses behind the name that answers.

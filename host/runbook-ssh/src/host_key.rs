@@ -17,6 +17,8 @@ pub(crate) struct Expected {
     pub(crate) names: Names,
     /// The fingerprint that the inventory pins: the only one that is accepted then.
     pub(crate) pin: Option<String>,
+    /// Whether the pin is what the host itself showed earlier in this run.
+    pub(crate) shown_before: bool,
     /// The name under which a new line would stand: "10.0.0.1", "[10.0.0.1]:2222".
     pub(crate) entry: String,
     /// The file that a new line would be added to.
@@ -52,6 +54,13 @@ pub enum HostKeyError {
         shown: Vec<String>,
         /// The pinned fingerprint.
         pin: String,
+    },
+    /// It showed another one earlier in this run.
+    NotTheSame {
+        /// Types and fingerprints of the keys that it shows.
+        shown: Vec<String>,
+        /// The fingerprint of the key that it showed then.
+        before: String,
     },
     /// Its certificate does not hold.
     Certificate {
@@ -112,6 +121,12 @@ impl fmt::Display for HostKeyError {
                 f,
                 "its host key is not the pinned one: it shows {}, but the inventory says host_key = {pin:?}; if the machine \
                  was installed anew, check the fingerprint on its console and change host_key",
+                shown.join(" and ")
+            ),
+            Self::NotTheSame { shown, before } => write!(
+                f,
+                "another machine answers there: it shows {}, and the host that is meant showed {before} before; look who has \
+                 that address",
                 shown.join(" and ")
             ),
             Self::Certificate { shown, reason } => write!(f, "its host certificate ({shown}) does not hold: {reason}"),
@@ -258,6 +273,11 @@ fn ciphers() -> Vec<cipher::Name> {
 /// The name of an algorithm's keys in files: all RSA signatures come from "ssh-rsa" keys.
 fn key_type(algorithm: &Algorithm) -> &str {
     if algorithm.clone().is_rsa() { "ssh-rsa" } else { algorithm.as_str() }
+}
+
+/// The fingerprint of the key itself, also where a certificate vouches for it.
+pub(crate) fn fingerprint(shown: &PublicKeyOrCertificate) -> String {
+    host_key(&shown.public_key()).fingerprint()
 }
 
 fn host_key(public: &PublicKey) -> HostKey {

@@ -7,6 +7,7 @@ mod channel;
 pub mod client;
 pub mod command;
 pub mod config;
+mod confirm;
 pub mod connect;
 mod dns;
 mod files;

@@ -47,6 +47,28 @@ pub trait Connector: Send + Sync {
         self.connect(machine, deadline).await
     }
 
+    /// Opens a new connection to a machine whose address may have changed: at this address, or where none is named as
+    /// [`Connector::connect`] does. Where a host key is named, whoever shows another one is somebody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connector::connect`], which it is where a machine has no address.
+    async fn connect_again(
+        &self,
+        machine: &str,
+        address: Option<&str>,
+        host_key: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Arc<dyn Transport>, CallError> {
+        let _ = (address, host_key);
+        self.connect(machine, deadline).await
+    }
+
+    /// From now on, this address of the machine is tried first, and whoever shows another host key is somebody else.
+    fn moved(&self, machine: &str, address: &str, host_key: Option<&str>) {
+        let _ = (machine, address, host_key);
+    }
+
     /// How commands that need root get it there.
     fn become_of(&self, machine: &str) -> Become;
 }
@@ -274,6 +296,39 @@ impl Machine {
             Ok(connection)
         };
         self.wait(connecting, ctx, "a connection").await?
+    }
+
+    /// The host key that the machine showed on its connection.
+    pub(crate) async fn host_key(&self, ctx: &CallContext) -> Result<Option<String>, CallError> {
+        Ok(self.connection(ctx).await?.transport.host_key())
+    }
+
+    /// Ends the connection and opens a new one, at an address that the machine may have by now. Gives the address that answered.
+    pub(crate) async fn reconnect(
+        &self,
+        address: Option<&str>,
+        host_key: Option<&str>,
+        ctx: &CallContext,
+    ) -> Result<Option<String>, CallError> {
+        self.disconnect().await;
+        let transport = match &self.road {
+            Road::Connector(connector) => {
+                let connecting = connector.connect_again(&self.name, address, host_key, ctx.deadline);
+                self.wait(connecting, ctx, "a new connection").await??
+            }
+            Road::Local(transport) => transport.clone(),
+        };
+        let answered = transport.address().map(str::to_owned);
+        *self.connection.lock().await = Some(Arc::new(Connection::new(transport)));
+        Ok(answered)
+    }
+
+    /// From now on, this address of the machine is tried first.
+    pub(crate) fn moved(&self, address: &str, host_key: Option<&str>) {
+        match &self.road {
+            Road::Connector(connector) => connector.moved(&self.name, address, host_key),
+            Road::Local(_) => {}
+        }
     }
 
     /// Forgets the connection and ends it.

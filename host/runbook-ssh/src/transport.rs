@@ -17,6 +17,16 @@ pub trait Transport: Send + Sync {
     /// Whether the connection is known to be dead.
     fn is_closed(&self) -> bool;
 
+    /// Fingerprint ("SHA256:...") of the host key that the machine showed; none where nobody had to prove who it is.
+    fn host_key(&self) -> Option<String> {
+        None
+    }
+
+    /// The address that answered; none where there is none.
+    fn address(&self) -> Option<&str> {
+        None
+    }
+
     /// Ends the connection. Processes on it may live on: whoever started them has to end them.
     async fn close(&self);
 }

@@ -3,6 +3,8 @@
 
 #[path = "machine/commands.rs"]
 mod commands;
+#[path = "machine/confirm.rs"]
+mod confirm;
 #[path = "machine/files.rs"]
 mod files;
 #[path = "machine/hostile.rs"]

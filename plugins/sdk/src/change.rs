@@ -3,7 +3,7 @@
 use crate::bindings::runbook::ssh::machines as raw;
 use crate::command::{Cmd, Output};
 use crate::effect::{Effect, effect_methods};
-use crate::{Error, Result};
+use crate::{Error, Period, Result};
 
 /// A change that a command makes, made by [`Cmd::change`].
 ///
@@ -43,6 +43,16 @@ pub struct Pipeline<'a> {
     effect: Effect,
 }
 
+/// A change that may cut its own connection, made by [`Change::confirmed`].
+#[must_use = "a change does nothing until `run`"]
+pub struct Confirmed<'a> {
+    commit: Cmd<'a>,
+    revert: Cmd<'a>,
+    window: Period,
+    addresses: Vec<String>,
+    effect: Effect,
+}
+
 struct Common<'a> {
     done_when: Option<Cmd<'a>>,
     undo: Undo<'a>,
@@ -63,6 +73,29 @@ impl<'a> Change<'a> {
     /// Sends its standard output to another command.
     pub fn pipe(self, next: Cmd<'a>) -> Pipeline<'a> {
         Pipeline { cmds: vec![self.cmd, next], common: self.common, effect: self.effect }
+    }
+
+    /// It may cut its own connection. The machine itself takes it back with `revert` when `window` is over, unless a new connection is
+    /// opened before: to one of `addresses`, or to where the inventory says. An undo does the same with both commands exchanged.
+    ///
+    /// ```no_run
+    /// # use runbook_sdk::prelude::*;
+    /// # fn f(machine: &Machine) -> Result<()> {
+    /// let cmd = |program: &str| machine.cmd([program]).privileged();
+    /// cmd("/root/to-the-new-network")
+    ///     .change("move to the new network")
+    ///     .confirmed(cmd("/root/to-the-old-network"), Period::minutes(2), ["192.168.7.5"])
+    ///     .run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn confirmed(
+        self,
+        revert: Cmd<'a>,
+        window: Period,
+        addresses: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Confirmed<'a> {
+        let addresses = addresses.into_iter().map(Into::into).collect();
+        Confirmed { commit: self.cmd, revert, window, addresses, effect: self.effect }
     }
 
     /// Runs it, or plans it.
@@ -107,6 +140,23 @@ impl<'a> Pipeline<'a> {
             first.machine.raw().change_pipeline(&commands, done_when.as_ref(), &undo, self.effect.to_wit())?;
         Outcome::of(outcome, |output| Output::of_machine(first, output)).judged()
     }
+}
+
+impl Confirmed<'_> {
+    /// Runs it and confirms it, or plans it.
+    ///
+    /// # Errors
+    ///
+    /// Why it was taken back; or that nobody knows what became of it.
+    pub fn run(self) -> Result<Outcome> {
+        let (commit, revert) = (self.commit.to_wit(), self.revert.to_wit());
+        let machine = self.commit.machine.raw();
+        let outcome =
+            machine.change_confirmed(&commit, &revert, self.window.millis(), &self.addresses, self.effect.to_wit())?;
+        Outcome::of(outcome, |output| Output::of_machine(&self.commit, output)).judged()
+    }
+
+    effect_methods!();
 }
 
 /// What both kinds of changes can be told.

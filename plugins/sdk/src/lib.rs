@@ -65,7 +65,7 @@ pub mod run;
 #[cfg(feature = "template")]
 pub mod template;
 
-pub use change::{Change, Outcome, Pipeline};
+pub use change::{Change, Confirmed, Outcome, Pipeline};
 pub use cluster::{Cluster, Exec, KubeChange};
 pub use command::{Cmd, Exit, Output};
 pub use error::{Context, Error, Kind, Result};
