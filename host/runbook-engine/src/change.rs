@@ -107,7 +107,7 @@ impl Broker {
         let started = Instant::now();
         let kept = match &prior {
             Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => None,
-            Prior::File(_) | Prior::Object { .. } => Some(self.shared.vault.keep(&prior).map_err(|error| {
+            Prior::File(_) | Prior::Object { .. } | Prior::PodFile { .. } => Some(self.shared.vault.keep(&prior).map_err(|error| {
                 CallError::Failed(format!("what is there before the change cannot be kept: {error}"))
             })?),
         };
@@ -391,7 +391,7 @@ fn without_contents(act: &Act, prior: &Prior, visible: Prior) -> Prior {
             visible.content = None;
             Prior::File(visible)
         }
-        (Prior::Object { .. }, _) => Prior::None,
+        (Prior::Object { .. } | Prior::PodFile { .. }, _) => Prior::None,
         (visible, _) => visible,
     }
 }

@@ -220,7 +220,10 @@ impl guest::HostCluster for State {
             container: optional_name("a container", container)?,
             argv,
             stdin: stdin.into(),
-            irreversible: irreversible.as_deref().map(convert::line),
+            done_when: None,
+            undo: irreversible.map_or(runbook_model::call::PodUndo::ByHand(String::new()), |text| {
+                runbook_model::call::PodUndo::Irreversible(convert::line(&text))
+            }),
         };
         let answer = self.kube_act(&cluster, act, effect).await?;
         match take!(answer, Answer::Outcome) {
