@@ -12,8 +12,9 @@ use runbook_model::call::{
     Target,
 };
 
-use crate::machine::{Connector, Lane, Machine, Sources};
+use crate::machine::{Connector, Machine, Sources};
 use crate::shell::Feed;
+use crate::shells::Lane;
 use crate::transport::Transport;
 use crate::{files, net, source, system};
 

@@ -1,12 +1,12 @@
 //! One machine of a run: its connection, its helper shells, and who uses which.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{CallError, Command, Facts, Input, Output, SourceRef, Target};
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
@@ -16,6 +16,7 @@ use crate::looks::{self, Looks};
 use crate::net::Tools;
 use crate::quote::tail;
 use crate::shell::{Ended, Feed, Halt, Job, Shell};
+use crate::shells::{Lane, Seat, Shells};
 use crate::transport::Transport;
 
 /// Commands that hold data on a channel of their own, at once for each machine.
@@ -24,9 +25,6 @@ const FEEDS: usize = 2;
 const PIECE: usize = 64 << 10;
 /// Bytes: a stream that is larger has a connection of its own, so that its reader's pace is nobody else's.
 const BULK: u64 = 16 << 20;
-
-/// How long a shell that is at work is waited for before another one is opened.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Connects to machines of the inventory.
 #[async_trait]
@@ -65,15 +63,6 @@ pub(crate) enum Who {
     Root,
 }
 
-/// Which helper shells a job may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// The one for changes.
-    Change,
-    /// One of those for observations.
-    Look,
-}
-
 pub(crate) struct Machine {
     pub(crate) target: Target,
     /// For messages.
@@ -103,92 +92,6 @@ pub(crate) struct Connection {
     pub(crate) tools: OnceCell<Tools>,
 }
 
-/// Helper shells of one user. One change and two observations run at once; whichever shell is idle serves them, so that what runs one
-/// after the other needs a single one.
-struct Shells {
-    change: Arc<Semaphore>,
-    look: Arc<Semaphore>,
-    idle: Mutex<Idle>,
-    freed: Notify,
-}
-
-#[derive(Default)]
-struct Idle {
-    /// The last used at the end.
-    shells: Vec<Shell>,
-    /// Shells that are at work or being opened.
-    busy: usize,
-}
-
-/// A place for a shell: an idle one was taken, or one may be opened. Ends with the shell's going back.
-pub(crate) struct Seat {
-    shells: Arc<Shells>,
-    shell: Option<Shell>,
-}
-
-impl Seat {
-    /// The shell was not needed.
-    pub(crate) fn give_back(mut self, shell: Shell) {
-        self.shell = Some(shell);
-    }
-}
-
-impl Shells {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            change: Arc::new(Semaphore::new(1)),
-            look: Arc::new(Semaphore::new(2)),
-            idle: Mutex::default(),
-            freed: Notify::new(),
-        })
-    }
-
-    fn permits(&self, lane: Lane) -> Arc<Semaphore> {
-        match lane {
-            Lane::Change => self.change.clone(),
-            Lane::Look => self.look.clone(),
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A shell that waits, or the right to open one. Most commands are over at once, and opening a shell costs more than they do: where others
-    /// are at work, one of them is waited for a little.
-    async fn seat(self: &Arc<Self>) -> Seat {
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            let freed = self.freed.notified();
-            {
-                let mut idle = self.idle();
-                while let Some(mut shell) = idle.shells.pop() {
-                    if shell.is_alive() {
-                        idle.busy += 1;
-                        return Seat { shells: self.clone(), shell: Some(shell) };
-                    }
-                }
-                if idle.busy == 0 || Instant::now() >= patience {
-                    idle.busy += 1;
-                    return Seat { shells: self.clone(), shell: None };
-                }
-            }
-            // The time is over, or somebody else may have been quicker.
-            let _ = tokio::time::timeout_at(patience.into(), freed).await;
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut idle = self.shells.idle();
-        idle.busy -= 1;
-        idle.shells.extend(self.shell.take());
-        drop(idle);
-        self.shells.freed.notify_one();
-    }
-}
-
 impl Connection {
     fn new(transport: Arc<dyn Transport>) -> Self {
         Self {
@@ -211,7 +114,7 @@ impl Connection {
 
     async fn close(&self) {
         for shells in [&self.login, &self.root] {
-            shells.idle().shells.clear();
+            shells.clear();
         }
         self.transport.close().await;
     }

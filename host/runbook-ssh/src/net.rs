@@ -12,8 +12,9 @@ use runbook_model::call::{CallError, Command, HttpRequest, HttpResponse, Input, 
 
 use crate::command::{Item, materialise_text};
 use crate::dns::{self, RecordType};
-use crate::machine::{Lane, Machine, Sources, Who};
+use crate::machine::{Machine, Sources, Who};
 use crate::quote::tail;
+use crate::shells::Lane;
 
 /// Bytes of a body.
 const BODY: usize = 1 << 20;

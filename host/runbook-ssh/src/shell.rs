@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Kind, Opener, SET_UP, WHO};
-use crate::command::{Item, Library, Stdin, block, script};
+use crate::command::{Item, Library, Stdin, block};
 use crate::frame::{Frame, FrameError, FrameSpec, Frames};
 use crate::quote::{nonce, quote, tail};
+use crate::script::script;
 use crate::transport::{Output, Process};
 
 /// Bytes sent at once.

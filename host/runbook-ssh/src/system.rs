@@ -8,7 +8,8 @@ use runbook_model::bytes::Bytes;
 use runbook_model::call::{CallError, Exit, Facts, Output};
 
 use crate::command::Item;
-use crate::machine::{Lane, Machine, Who};
+use crate::machine::{Machine, Who};
+use crate::shells::Lane;
 
 /// Where Linux shows an id that changes with each boot.
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

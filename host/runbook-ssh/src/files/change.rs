@@ -11,9 +11,10 @@ use runbook_model::delta::sha256;
 
 use super::{Answer, Path, SHARED, jail};
 use crate::command::{Item, Library, inline, materialise};
-use crate::machine::{Lane, Machine, Sources, feed_of};
+use crate::machine::{Machine, Sources, feed_of};
 use crate::quote::nonce;
 use crate::shell::Feed;
+use crate::shells::Lane;
 
 /// Bytes of a name that go into the name of its temporary neighbour, so that this stays a possible name.
 const NAME: usize = 160;
