@@ -10,6 +10,7 @@ use runbook_engine::backend::{CallContext, Progress, Secrets};
 use runbook_model::call::{CallError, Command, Content, Exit, Input, Text, TextPart};
 use runbook_model::redact;
 
+use crate::marks::{self, Marked};
 use crate::quote::describe;
 
 /// Bytes of standard input and of file content that go into the text of a command; more goes on a channel of its own.
@@ -80,6 +81,8 @@ pub(crate) struct Item {
     pub(crate) follow: Option<Arc<dyn Progress>>,
     /// Bytes of each output stream.
     pub(crate) limit: u64,
+    /// What it leaves at the machine, where it changes something.
+    pub(crate) marked: Option<Marked>,
 }
 
 pub(crate) enum Body {
@@ -129,7 +132,7 @@ impl Item {
     /// Shell text of our own.
     pub(crate) fn script(what: impl Into<String>, text: &'static str, arguments: Vec<Vec<u8>>) -> Self {
         let body = Body::Script { text, arguments, stdin: Stdin::Null, needs: &[], operation: None };
-        Self { what: what.into(), body, timeout: None, follow: None, limit: OUTPUT_LIMIT }
+        Self { what: what.into(), body, timeout: None, follow: None, limit: OUTPUT_LIMIT, marked: None }
     }
 
     /// The same for a script that uses libraries.
@@ -178,6 +181,7 @@ impl Item {
     /// What must be defined in the shell before it runs.
     pub(crate) fn needs(&self) -> &'static [Library] {
         match &self.body {
+            Body::Commands(_) if self.marked.is_some() => marks::LIBRARIES,
             Body::Commands(_) => &[],
             Body::Script { needs, .. } => needs,
         }
@@ -208,6 +212,7 @@ impl Item {
             timeout: timeout.map(|ms| Duration::from_millis(ms.into())),
             follow: commands.iter().any(|c| c.follow).then(|| ctx.progress.clone()),
             limit: OUTPUT_LIMIT,
+            marked: None,
         })
     }
 }

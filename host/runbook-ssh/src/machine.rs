@@ -1,7 +1,7 @@
 //! One machine of a run: its connection, its helper shells, and who uses which.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::backend::CallContext;
@@ -12,11 +12,14 @@ use tokio_util::sync::CancellationToken;
 use crate::r#become::{Become, Opener};
 use crate::command::{Item, Stdin, exit, inline, materialise_bytes, materialise_text};
 use crate::frame::Frame;
+use crate::lease::{self, Leases};
 use crate::looks::{self, Looks};
+use crate::marks::Marked;
 use crate::net::Tools;
 use crate::quote::tail;
 use crate::shell::{Ended, Feed, Halt, Job, Shell};
 use crate::shells::{Lane, Seat, Shells};
+use crate::system;
 use crate::transport::Transport;
 
 /// Commands that hold data on a channel of their own, at once for each machine.
@@ -69,10 +72,28 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     road: Road,
     by: Become,
-    perl: bool,
+    pub(crate) ways: Ways,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
     login_looks: Looks,
     root_looks: Looks,
+    pub(crate) leases: Leases,
+}
+
+/// How machines are dealt with. Tests have other ways.
+#[derive(Debug, Clone)]
+pub(crate) struct Ways {
+    /// Where a machine shows its boot id.
+    pub(crate) boot_id_file: String,
+    /// Whether perl may serve, where it is there.
+    pub(crate) perl: bool,
+    /// How long a machine is ours without another word.
+    pub(crate) lease: Duration,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { boot_id_file: system::BOOT_ID.to_owned(), perl: true, lease: lease::TTL }
+    }
 }
 
 enum Road {
@@ -88,6 +109,7 @@ pub(crate) struct Connection {
     root: Arc<Shells>,
     feeds: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    boot_id: Arc<OnceLock<String>>,
     pub(crate) facts: OnceCell<Facts>,
     pub(crate) tools: OnceCell<Tools>,
 }
@@ -100,9 +122,14 @@ impl Connection {
             root: Shells::new(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
             streams: Arc::new(Semaphore::new(FEEDS)),
+            boot_id: Arc::default(),
             facts: OnceCell::new(),
             tools: OnceCell::new(),
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.transport.is_closed()
     }
 
     fn shells(&self, who: Who) -> &Arc<Shells> {
@@ -121,30 +148,26 @@ impl Connection {
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>, perl: bool) -> Self {
+    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>, ways: Ways) -> Self {
         let by = connector.become_of(name);
-        Self {
-            target: Target::Machine(name.to_owned()),
-            name: name.to_owned(),
-            road: Road::Connector(connector),
-            by,
-            perl,
-            connection: tokio::sync::Mutex::default(),
-            login_looks: Looks::default(),
-            root_looks: Looks::default(),
-        }
+        Self::by(Target::Machine(name.to_owned()), name, Road::Connector(connector), by, ways)
     }
 
-    pub(crate) fn controller(transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn controller(transport: Arc<dyn Transport>, ways: Ways) -> Self {
+        Self::by(Target::Controller, "the controller", Road::Local(transport), Become::None, ways)
+    }
+
+    fn by(target: Target, name: &str, road: Road, by: Become, ways: Ways) -> Self {
         Self {
-            target: Target::Controller,
-            name: "the controller".to_owned(),
-            road: Road::Local(transport),
-            by: Become::None,
-            perl: true,
+            target,
+            name: name.to_owned(),
+            road,
+            by,
+            ways,
             connection: tokio::sync::Mutex::default(),
             login_looks: Looks::default(),
             root_looks: Looks::default(),
+            leases: Leases::default(),
         }
     }
 
@@ -156,7 +179,7 @@ impl Machine {
         }
     }
 
-    fn who(&self, command: &Command) -> Who {
+    pub(crate) fn who(&self, command: &Command) -> Who {
         if command.privileged { self.privileged() } else { Who::Login }
     }
 
@@ -177,6 +200,22 @@ impl Machine {
             Ok(connection)
         };
         self.wait(connecting, ctx, "a connection").await?
+    }
+
+    /// The connection, where there is one that lives.
+    pub(crate) async fn live_connection(&self) -> Option<Arc<Connection>> {
+        self.connection.lock().await.clone().filter(|connection| !connection.is_closed())
+    }
+
+    /// What tells this boot of the machine from others, as its helper shells said when they were opened. Empty where it has no such thing.
+    pub(crate) async fn boot_id(self: &Arc<Self>, who: Who, ctx: &CallContext) -> Result<String, CallError> {
+        let connection = self.connection(ctx).await?;
+        if let Some(boot_id) = connection.boot_id.get() {
+            return Ok(boot_id.clone());
+        }
+        self.script(who, Lane::Look, || Item::script("asking for the boot id", ":", Vec::new()), ctx, &[]).await?;
+        // Another connection may have taken the place of this one.
+        Ok(self.connection(ctx).await?.boot_id.get().cloned().unwrap_or_default())
     }
 
     /// Forgets the connection and ends it.
@@ -223,7 +262,9 @@ impl Machine {
             machine: self.name.clone(),
             root: who == Who::Root,
             password,
-            perl: self.perl,
+            perl: self.ways.perl,
+            boot_id_file: self.ways.boot_id_file.clone(),
+            boot_id: connection.boot_id.clone(),
         })
     }
 
@@ -405,6 +446,15 @@ impl Machine {
         let failed = |why: &str| Err(CallError::Failed(format!("{what} was not started on {}: {why}", self.name)));
         match frame.refused.as_deref() {
             Some("cwd") => return failed("its working directory cannot be entered (not there, or no permission)"),
+            Some("marks") => {
+                return failed("its start could not be noted in the state folder there (disk full, or read-only?)");
+            }
+            Some("session") => {
+                return Err(CallError::Conflict(format!(
+                    "{what} was not started on {}: a newer session of this run is in charge",
+                    self.name
+                )));
+            }
             Some(_) => return failed("no temporary file could be written (disk full, or read-only?)"),
             None if !frame.started => return failed(&tail(&frame.noise)),
             None => {}
@@ -429,7 +479,7 @@ impl Machine {
         let mut rest = commands;
         while let Some(first) = rest.first() {
             if needs_channel(first, ctx)? {
-                outputs.push(self.one(std::slice::from_ref(first), Lane::Look, sources, ctx).await?);
+                outputs.push(self.one(std::slice::from_ref(first), Lane::Look, None, sources, ctx).await?);
                 rest = &rest[1..];
                 continue;
             }
@@ -457,6 +507,7 @@ impl Machine {
         self: &Arc<Self>,
         pipeline: &[Command],
         lane: Lane,
+        marked: Option<&Marked>,
         sources: &dyn Sources,
         ctx: &CallContext,
     ) -> Result<Output, CallError> {
@@ -467,7 +518,7 @@ impl Machine {
             ));
         }
         let fed = needs_channel(first, ctx)?;
-        let make = || Item::commands(pipeline, ctx, fed);
+        let make = || Ok::<_, CallError>(Item { marked: marked.cloned(), ..Item::commands(pipeline, ctx, fed)? });
         let what = make()?.what;
         let frame = if fed {
             let feed = match &first.stdin {

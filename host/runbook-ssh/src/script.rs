@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::command::{Body, Item, Piece, Prepared, Stdin, Word};
 use crate::frame::FrameSpec;
+use crate::marks::{self, Marked};
 use crate::quote::quote;
 
 /// The whole text of a job: read completely before any of an item runs, so that nothing can come between its marks.
@@ -32,7 +33,7 @@ pub(crate) fn script(items: &[Arc<Item>], specs: &[FrameSpec], first: &[&str], p
         };
         text.add("{\n");
         match &item.body {
-            Body::Commands(commands) => text.commands(commands, &spec.nonce),
+            Body::Commands(commands) => text.commands(commands, &spec.nonce, item.marked.as_ref()),
             Body::Script { text: body, arguments, stdin, .. } => {
                 text.add("{ ");
                 text.input(stdin);
@@ -50,10 +51,25 @@ pub(crate) fn script(items: &[Arc<Item>], specs: &[FrameSpec], first: &[&str], p
                 text.add("; RB_S=$?; } 4>&2 2>/dev/null\n");
             }
         }
-        text.mark(&spec.nonce, "E", "\"$RB_S\"", &[1, 2]);
+        let keep = item.marked.as_ref().is_some_and(|marked| marked.keep);
+        text.mark(&spec.nonce, "E", "\"$RB_S\"", if keep { &marks::KEPT } else { &[1, 2] });
+        if keep {
+            text.add("exec 7>&- 9>&-\n");
+        }
         text.add(afterwards);
     }
     text.0
+}
+
+/// Where a command stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Alone.
+    Only,
+    /// First in a pipeline.
+    First,
+    /// Behind another one.
+    Later,
 }
 
 /// Shell text that is being written.
@@ -87,12 +103,20 @@ impl Script {
         }
     }
 
-    fn commands(&mut self, commands: &[Prepared], nonce: &str) {
+    fn commands(&mut self, commands: &[Prepared], nonce: &str, marked: Option<&Marked>) {
+        let keep = marked.is_some_and(|marked| marked.keep);
+        let [stdout, stderr] = if keep { marks::KEPT } else { [1, 2] };
+        let streams = if keep { "4>&9 2>/dev/null >&7" } else { "4>&2 2>/dev/null" };
         self.add("RB_D=\n");
+        if let Some(marked) = marked {
+            self.add("RB_M=");
+            quote(&mut self.0, marked.path().as_bytes());
+            self.add(if keep { "\nrb_keep || exec 7>&1 9>&2\n" } else { "\n" });
+        }
         let files: Vec<_> = commands.iter().flat_map(|command| &command.files).collect();
         if !files.is_empty() {
             self.add("if RB_D=$(umask 077; mktemp -d \"${TMPDIR:-/tmp}/runbook.XXXXXXXXXX\" 2>/dev/null)\nthen\n");
-            self.mark(nonce, "D", "\"$RB_D\"", &[2]);
+            self.mark(nonce, "D", "\"$RB_D\"", &[stderr]);
             self.add("fi\nif [ -n \"$RB_D\" ] && ( umask 077");
             for (name, content) in &files {
                 self.add(" && printf '%s' ");
@@ -104,10 +128,15 @@ impl Script {
         if let [command] = commands {
             self.add("{ ");
             self.input(&command.stdin);
-            self.subshell(command, nonce, "S", false);
-            self.add("; RB_S=$?; } 4>&2 2>/dev/null\n");
+            self.subshell(command, nonce, Part::Only, marked);
+            self.add(&format!("; RB_S=$?; }} {streams}\n"));
         } else {
-            self.mark(nonce, "S", "0", &[1, 2]);
+            if let Some(marked) = marked {
+                self.add("if ");
+                self.start(nonce, "''", marked);
+                self.add("\nthen\n");
+            }
+            self.mark(nonce, "S", "0", &[stdout, stderr]);
             self.add("{ ");
             for (place, command) in commands.iter().enumerate() {
                 if place == 0 {
@@ -116,23 +145,43 @@ impl Script {
                     self.add(" |\n");
                 }
                 self.add("{ ");
-                self.subshell(command, nonce, "Q", place > 0);
-                self.add(";\n");
-                self.mark(nonce, "P", &format!("\"{place} $?\""), &[4]);
+                self.subshell(command, nonce, if place == 0 { Part::First } else { Part::Later }, marked);
+                self.add("\nRB_S=$?\n");
+                if marked.is_some() {
+                    self.add(&format!("printf 'part {place} %s\\n' \"$RB_S\" >>\"$RB_M.exit\"\n"));
+                }
+                self.mark(nonce, "P", &format!("\"{place} $RB_S\""), &[4]);
                 self.add("}");
             }
-            self.add("\n} 4>&2 2>/dev/null\nRB_S=0\n");
+            self.add(&format!("\n}} {streams}\nRB_S=0\n"));
+            if marked.is_some() {
+                self.add("else\n");
+                self.mark(nonce, "F", "\"$RB_F\"", &[stderr]);
+                self.add("RB_S=125\nfi\n");
+            }
         }
         if !files.is_empty() {
             self.add("else\n");
-            self.mark(nonce, "F", "files", &[2]);
+            self.mark(nonce, "F", "files", &[stderr]);
             self.add("RB_S=125\nfi\n[ -z \"$RB_D\" ] || rm -rf -- \"$RB_D\"\n");
+        }
+        if marked.is_some() {
+            // Before anything is said: where nobody listens any more, saying it is this shell's end.
+            self.add("[ ! -e \"$RB_M.start\" ] || printf 'end %s\\n' \"$RB_S\" 2>/dev/null >>\"$RB_M.exit\"\n");
         }
     }
 
+    /// Notes the start of a command and makes sure that its session is in charge; fails where it may not run.
+    fn start(&mut self, nonce: &str, pid: &str, marked: &Marked) {
+        self.add("rb_start ");
+        quote(&mut self.0, marked.boot_id().as_bytes());
+        self.add(&format!(" {nonce} {pid} {}", marked.session));
+    }
+
     /// The subshell that becomes the command.
-    fn subshell(&mut self, command: &Prepared, nonce: &str, start: &str, piped: bool) {
-        self.add("( exec 2>&4 4>&-\nrb_pid\n");
+    fn subshell(&mut self, command: &Prepared, nonce: &str, part: Part, marked: Option<&Marked>) {
+        let keep = marked.is_some_and(|marked| marked.keep);
+        self.add(if keep { "( exec 2>&4 4>&- 7>&- 9>&-\nrb_pid\n" } else { "( exec 2>&4 4>&-\nrb_pid\n" });
         if let Some(cwd) = &command.cwd {
             self.add("cd -- ");
             let mut path = if cwd.starts_with('/') { Vec::new() } else { b"./".to_vec() };
@@ -142,13 +191,25 @@ impl Script {
             self.mark(nonce, "F", "cwd", &[2]);
             self.add("exit 125\n}\n");
         }
+        match (marked, part) {
+            (None, _) => {}
+            (Some(marked), Part::Only) => {
+                self.start(nonce, "\"$RB_P\"", marked);
+                self.add(" || {\n");
+                self.mark(nonce, "F", "\"$RB_F\"", &[2]);
+                self.add("exit 125\n}\n");
+            }
+            (Some(_), Part::First | Part::Later) => self.add("printf '%s\\n' \"$RB_P\" >>\"$RB_M.start\"\n"),
+        }
         for (name, value) in &command.env {
             self.add(&format!("export {name}="));
             self.word(value);
             self.add("\n");
         }
-        let streams: &[u8] = if start == "S" { &[1, 2] } else { &[2] };
-        self.mark(nonce, start, "\"$RB_P\"", streams);
+        match part {
+            Part::Only => self.mark(nonce, "S", "\"$RB_P\"", &[1, 2]),
+            Part::First | Part::Later => self.mark(nonce, "Q", "\"$RB_P\"", &[2]),
+        }
         // A test needs neither a program nor a session: it is over at once. What follows is the same on all shells.
         let is_test = matches!(command.argv.as_slice(), [program, operator, _]
             if literal(program) == Some(b"test") && matches!(literal(operator), Some([b'-', b'e' | b'f' | b'd' | b'h'])));
@@ -158,7 +219,7 @@ impl Script {
             self.word(word);
         }
         self.add("\n)");
-        if !piped {
+        if part != Part::Later {
             self.redirect(&command.stdin);
         }
     }

@@ -242,6 +242,11 @@ sub dress {
     }
     return $changed;
 }
+sub boot {
+    open my $f, "<", shift or return "-";
+    my $b = <$f>;
+    return defined $b && $b =~ /(\S+)/ ? $1 : "-";
+}
 sub verdict { return shift() ? "K\0changed\0" : "K\0unchanged\0" }
 
 sub change_file {
@@ -326,7 +331,7 @@ sub operate {
     put(*STDERR, $marks);
     my $started = sub { put(*STDOUT, $marks); $marks = "" };
     my $said = eval {
-          $name eq "who" ? "$$ perl\n"
+          $name eq "who" ? "$$ " . boot(@a) . " perl\n"
         : $name eq "ask" ? ask(@a)
         : $name eq "look" ? look(@a)
         : $name eq "write" ? change_file($a[10] ne "text", $started, @a)
