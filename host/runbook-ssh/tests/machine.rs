@@ -3,10 +3,16 @@
 
 #[path = "machine/commands.rs"]
 mod commands;
+#[path = "machine/crash.rs"]
+mod crash;
 #[path = "machine/files.rs"]
 mod files;
 #[path = "machine/hostile.rs"]
 mod hostile;
+#[path = "machine/leases.rs"]
+mod leases;
+#[path = "machine/marks.rs"]
+mod marks;
 #[path = "machine/network.rs"]
 mod network;
 #[path = "machine/remote.rs"]
