@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, KubeAct, Outcome, Output, PodUndo, Prior, Request,
-    Response, SshAct, Target, Timing, Undo, Verdict,
+    Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, KubeAct, Outcome, Output,
+    PodUndo, Prior, Request, Response, SshAct, Target, Timing, Undo, Verdict,
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Settlement};
@@ -107,9 +107,11 @@ impl Broker {
         let started = Instant::now();
         let kept = match &prior {
             Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => None,
-            Prior::File(_) | Prior::Object { .. } | Prior::PodFile { .. } => Some(self.shared.vault.keep(&prior).map_err(|error| {
-                CallError::Failed(format!("what is there before the change cannot be kept: {error}"))
-            })?),
+            Prior::File(_) | Prior::Object { .. } | Prior::PodFile { .. } => {
+                Some(self.shared.vault.keep(&prior).map_err(|error| {
+                    CallError::Failed(format!("what is there before the change cannot be kept: {error}"))
+                })?)
+            }
         };
         let intent = Event::Intended {
             instance: self.instance.clone(),

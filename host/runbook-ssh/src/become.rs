@@ -1,6 +1,6 @@
 //! Opens helper shells: as the login user, or as root by sudo.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::CallError;
@@ -52,8 +52,10 @@ if cd -P /proc/self 2>/dev/null; then RB_P=${PWD##*/}; cd "$OLDPWD" 2>/dev/null 
 }
 "#;
 
-/// What a shell says of itself after its set-up: its process, and whether it can give commands a session.
-pub(crate) const WHO: &str = r#"printf '%s %s\n' "$$" "$RB_SETSID$RB_PERL""#;
+/// What a shell says of itself after its set-up: its process, the boot id in the file `$1`, and whether it can give commands a session.
+pub(crate) const WHO: &str = r#"RB_X=
+{ read -r RB_X RB_S <"$1"; } 2>/dev/null
+printf '%s %s %s\n' "$$" "${RB_X:--}" "$RB_SETSID$RB_PERL""#;
 
 /// What is needed to open a helper shell on one connection.
 #[derive(Clone)]
@@ -68,6 +70,10 @@ pub(crate) struct Opener {
     pub(crate) password: Option<String>,
     /// Whether perl may serve, where it is there.
     pub(crate) perl: bool,
+    /// Where the machine shows its boot id.
+    pub(crate) boot_id_file: String,
+    /// The boot id, once a shell has said it; empty where there is none.
+    pub(crate) boot_id: Arc<OnceLock<String>>,
 }
 
 /// What a helper is.

@@ -19,8 +19,9 @@ use runbook_model::call::{Answer, CallError, Command, Finding, Outcome, Output};
 
 use self::state::{Next, Proof, State, Token};
 use crate::command::Item;
-use crate::machine::{Lane, Machine};
+use crate::machine::Machine;
 use crate::quote::{describe, nonce, tail};
+use crate::shells::Lane;
 
 const PROGRAM: &str = include_str!("confirm/confirm.sh");
 /// The change's folder, without its id.

@@ -8,6 +8,7 @@ mod change;
 pub(crate) mod here;
 mod look;
 mod prior;
+mod settle;
 
 use runbook_model::call::{CallError, FileKind, Stat, Target};
 
@@ -17,6 +18,7 @@ use crate::machine::{Machine, Who};
 pub(crate) use change::act;
 pub(crate) use look::look;
 pub(crate) use prior::prior;
+pub(crate) use settle::settle;
 
 /// A path of the target, checked: absolute, without `..`, normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]

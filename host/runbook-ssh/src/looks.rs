@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Item;
 use crate::files::ask::{self, Asked, Found};
 use crate::frame::Frame;
-use crate::machine::{Lane, Machine, Who, start};
+use crate::machine::{Machine, Who, start};
 use crate::shell::{Halt, Job};
+use crate::shells::Lane;
 
 /// Looks in one text.
 const TOGETHER: usize = 64;

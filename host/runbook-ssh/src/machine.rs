@@ -1,21 +1,25 @@
 //! One machine of a run: its connection, its helper shells, and who uses which.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_engine::backend::CallContext;
 use runbook_model::call::{CallError, Command, Facts, Input, Output, SourceRef, Target};
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Become, Opener};
 use crate::command::{Item, Stdin, exit, inline, materialise_bytes, materialise_text};
 use crate::frame::Frame;
+use crate::lease::{self, Leases};
 use crate::looks::{self, Looks};
+use crate::marks::Marked;
 use crate::net::Tools;
 use crate::quote::tail;
 use crate::shell::{Ended, Feed, Halt, Job, Shell};
+use crate::shells::{Lane, Seat, Shells};
+use crate::system;
 use crate::transport::Transport;
 
 /// Commands that hold data on a channel of their own, at once for each machine.
@@ -24,9 +28,6 @@ const FEEDS: usize = 2;
 const PIECE: usize = 64 << 10;
 /// Bytes: a stream that is larger has a connection of its own, so that its reader's pace is nobody else's.
 const BULK: u64 = 16 << 20;
-
-/// How long a shell that is at work is waited for before another one is opened.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Connects to machines of the inventory.
 #[async_trait]
@@ -87,25 +88,34 @@ pub(crate) enum Who {
     Root,
 }
 
-/// Which helper shells a job may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// The one for changes.
-    Change,
-    /// One of those for observations.
-    Look,
-}
-
 pub(crate) struct Machine {
     pub(crate) target: Target,
     /// For messages.
     pub(crate) name: String,
     road: Road,
     by: Become,
-    perl: bool,
+    pub(crate) ways: Ways,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
     login_looks: Looks,
     root_looks: Looks,
+    pub(crate) leases: Leases,
+}
+
+/// How machines are dealt with. Tests have other ways.
+#[derive(Debug, Clone)]
+pub(crate) struct Ways {
+    /// Where a machine shows its boot id.
+    pub(crate) boot_id_file: String,
+    /// Whether perl may serve, where it is there.
+    pub(crate) perl: bool,
+    /// How long a machine is ours without another word.
+    pub(crate) lease: Duration,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { boot_id_file: system::BOOT_ID.to_owned(), perl: true, lease: lease::TTL }
+    }
 }
 
 enum Road {
@@ -121,94 +131,9 @@ pub(crate) struct Connection {
     root: Arc<Shells>,
     feeds: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    boot_id: Arc<OnceLock<String>>,
     pub(crate) facts: OnceCell<Facts>,
     pub(crate) tools: OnceCell<Tools>,
-}
-
-/// Helper shells of one user. One change and two observations run at once; whichever shell is idle serves them, so that what runs one
-/// after the other needs a single one.
-struct Shells {
-    change: Arc<Semaphore>,
-    look: Arc<Semaphore>,
-    idle: Mutex<Idle>,
-    freed: Notify,
-}
-
-#[derive(Default)]
-struct Idle {
-    /// The last used at the end.
-    shells: Vec<Shell>,
-    /// Shells that are at work or being opened.
-    busy: usize,
-}
-
-/// A place for a shell: an idle one was taken, or one may be opened. Ends with the shell's going back.
-pub(crate) struct Seat {
-    shells: Arc<Shells>,
-    shell: Option<Shell>,
-}
-
-impl Seat {
-    /// The shell was not needed.
-    pub(crate) fn give_back(mut self, shell: Shell) {
-        self.shell = Some(shell);
-    }
-}
-
-impl Shells {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            change: Arc::new(Semaphore::new(1)),
-            look: Arc::new(Semaphore::new(2)),
-            idle: Mutex::default(),
-            freed: Notify::new(),
-        })
-    }
-
-    fn permits(&self, lane: Lane) -> Arc<Semaphore> {
-        match lane {
-            Lane::Change => self.change.clone(),
-            Lane::Look => self.look.clone(),
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A shell that waits, or the right to open one. Most commands are over at once, and opening a shell costs more than they do: where others
-    /// are at work, one of them is waited for a little.
-    async fn seat(self: &Arc<Self>) -> Seat {
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            let freed = self.freed.notified();
-            {
-                let mut idle = self.idle();
-                while let Some(mut shell) = idle.shells.pop() {
-                    if shell.is_alive() {
-                        idle.busy += 1;
-                        return Seat { shells: self.clone(), shell: Some(shell) };
-                    }
-                }
-                if idle.busy == 0 || Instant::now() >= patience {
-                    idle.busy += 1;
-                    return Seat { shells: self.clone(), shell: None };
-                }
-            }
-            // The time is over, or somebody else may have been quicker.
-            let _ = tokio::time::timeout_at(patience.into(), freed).await;
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut idle = self.shells.idle();
-        idle.busy -= 1;
-        idle.shells.extend(self.shell.take());
-        drop(idle);
-        self.shells.freed.notify_one();
-    }
 }
 
 impl Connection {
@@ -219,9 +144,14 @@ impl Connection {
             root: Shells::new(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
             streams: Arc::new(Semaphore::new(FEEDS)),
+            boot_id: Arc::default(),
             facts: OnceCell::new(),
             tools: OnceCell::new(),
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.transport.is_closed()
     }
 
     fn shells(&self, who: Who) -> &Arc<Shells> {
@@ -233,37 +163,33 @@ impl Connection {
 
     async fn close(&self) {
         for shells in [&self.login, &self.root] {
-            shells.idle().shells.clear();
+            shells.clear();
         }
         self.transport.close().await;
     }
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>, perl: bool) -> Self {
+    pub(crate) fn new(name: &str, connector: Arc<dyn Connector>, ways: Ways) -> Self {
         let by = connector.become_of(name);
-        Self {
-            target: Target::Machine(name.to_owned()),
-            name: name.to_owned(),
-            road: Road::Connector(connector),
-            by,
-            perl,
-            connection: tokio::sync::Mutex::default(),
-            login_looks: Looks::default(),
-            root_looks: Looks::default(),
-        }
+        Self::by(Target::Machine(name.to_owned()), name, Road::Connector(connector), by, ways)
     }
 
-    pub(crate) fn controller(transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn controller(transport: Arc<dyn Transport>, ways: Ways) -> Self {
+        Self::by(Target::Controller, "the controller", Road::Local(transport), Become::None, ways)
+    }
+
+    fn by(target: Target, name: &str, road: Road, by: Become, ways: Ways) -> Self {
         Self {
-            target: Target::Controller,
-            name: "the controller".to_owned(),
-            road: Road::Local(transport),
-            by: Become::None,
-            perl: true,
+            target,
+            name: name.to_owned(),
+            road,
+            by,
+            ways,
             connection: tokio::sync::Mutex::default(),
             login_looks: Looks::default(),
             root_looks: Looks::default(),
+            leases: Leases::default(),
         }
     }
 
@@ -275,7 +201,7 @@ impl Machine {
         }
     }
 
-    fn who(&self, command: &Command) -> Who {
+    pub(crate) fn who(&self, command: &Command) -> Who {
         if command.privileged { self.privileged() } else { Who::Login }
     }
 
@@ -331,6 +257,22 @@ impl Machine {
         }
     }
 
+    /// The connection, where there is one that lives.
+    pub(crate) async fn live_connection(&self) -> Option<Arc<Connection>> {
+        self.connection.lock().await.clone().filter(|connection| !connection.is_closed())
+    }
+
+    /// What tells this boot of the machine from others, as its helper shells said when they were opened. Empty where it has no such thing.
+    pub(crate) async fn boot_id(self: &Arc<Self>, who: Who, ctx: &CallContext) -> Result<String, CallError> {
+        let connection = self.connection(ctx).await?;
+        if let Some(boot_id) = connection.boot_id.get() {
+            return Ok(boot_id.clone());
+        }
+        self.script(who, Lane::Look, || Item::script("asking for the boot id", ":", Vec::new()), ctx, &[]).await?;
+        // Another connection may have taken the place of this one.
+        Ok(self.connection(ctx).await?.boot_id.get().cloned().unwrap_or_default())
+    }
+
     /// Forgets the connection and ends it.
     pub(crate) async fn disconnect(&self) {
         let connection = self.connection.lock().await.take();
@@ -375,7 +317,9 @@ impl Machine {
             machine: self.name.clone(),
             root: who == Who::Root,
             password,
-            perl: self.perl,
+            perl: self.ways.perl,
+            boot_id_file: self.ways.boot_id_file.clone(),
+            boot_id: connection.boot_id.clone(),
         })
     }
 
@@ -557,6 +501,15 @@ impl Machine {
         let failed = |why: &str| Err(CallError::Failed(format!("{what} was not started on {}: {why}", self.name)));
         match frame.refused.as_deref() {
             Some("cwd") => return failed("its working directory cannot be entered (not there, or no permission)"),
+            Some("marks") => {
+                return failed("its start could not be noted in the state folder there (disk full, or read-only?)");
+            }
+            Some("session") => {
+                return Err(CallError::Conflict(format!(
+                    "{what} was not started on {}: a newer session of this run is in charge",
+                    self.name
+                )));
+            }
             Some(_) => return failed("no temporary file could be written (disk full, or read-only?)"),
             None if !frame.started => return failed(&tail(&frame.noise)),
             None => {}
@@ -581,7 +534,7 @@ impl Machine {
         let mut rest = commands;
         while let Some(first) = rest.first() {
             if needs_channel(first, ctx)? {
-                outputs.push(self.one(std::slice::from_ref(first), Lane::Look, sources, ctx).await?);
+                outputs.push(self.one(std::slice::from_ref(first), Lane::Look, None, sources, ctx).await?);
                 rest = &rest[1..];
                 continue;
             }
@@ -609,6 +562,7 @@ impl Machine {
         self: &Arc<Self>,
         pipeline: &[Command],
         lane: Lane,
+        marked: Option<&Marked>,
         sources: &dyn Sources,
         ctx: &CallContext,
     ) -> Result<Output, CallError> {
@@ -619,7 +573,7 @@ impl Machine {
             ));
         }
         let fed = needs_channel(first, ctx)?;
-        let make = || Item::commands(pipeline, ctx, fed);
+        let make = || Ok::<_, CallError>(Item { marked: marked.cloned(), ..Item::commands(pipeline, ctx, fed)? });
         let what = make()?.what;
         let frame = if fed {
             let feed = match &first.stdin {

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runbook_engine::backend::CallContext;
-use runbook_model::call::{CallError, Command, HttpRequest, HttpResponse, Input, Output, Text};
+use runbook_model::bytes::Bytes;
+use runbook_model::call::{CallError, Command, Exit, HttpRequest, HttpResponse, Input, Output, Text};
 
 use crate::command::{Item, materialise_text};
 use crate::dns::{self, RecordType};
-use crate::machine::{Lane, Machine, Sources, Who};
+use crate::machine::{Machine, Sources, Who};
+use crate::marks::Marked;
 use crate::quote::tail;
+use crate::shells::Lane;
 
 /// Bytes of a body.
 const BODY: usize = 1 << 20;
@@ -77,6 +80,7 @@ pub(crate) async fn http(
     machine: &Arc<Machine>,
     request: &HttpRequest,
     lane: Lane,
+    marked: Option<&Marked>,
     sources: &dyn Sources,
     ctx: &CallContext,
 ) -> Result<HttpResponse, CallError> {
@@ -89,12 +93,12 @@ pub(crate) async fn http(
         ))
     })?;
     let wget = command.argv.first().is_some_and(|program| program == "wget");
-    let output = machine.one(&[command], lane, sources, ctx).await?;
+    let output = machine.one(&[command], lane, marked, sources, ctx).await?;
     let said = tail(&output.stderr.0);
     if !output.exit.success() && !wget {
         return Err(match output.exit {
-            runbook_model::call::Exit::Code(28 | 124) => CallError::TimedOut(format!("{what}: no answer in time")),
-            runbook_model::call::Exit::Code(63) => too_large(&what),
+            Exit::Code(28 | 124) => CallError::TimedOut(format!("{what}: no answer in time")),
+            Exit::Code(63) => too_large(&what),
             _ => CallError::Unreachable(format!(
                 "{what}: {}",
                 if said.is_empty() { output.exit.to_string() } else { said }
@@ -104,6 +108,23 @@ pub(crate) async fn http(
     let response = if wget { wget_response(&output) } else { response(&output.stdout.0) };
     let response = response.ok_or_else(|| CallError::Unreachable(format!("{what}: the answer is not HTTP: {said}")))?;
     if response.body.0.len() > BODY { Err(too_large(&what)) } else { Ok(response) }
+}
+
+/// What a response is as the outcome of a change: the body as standard output; exit code 0 below status 400, else 22 as curl has it.
+pub(crate) fn outcome(response: HttpResponse) -> Output {
+    let failed = response.status >= 400;
+    let stderr = if failed { format!("HTTP status {}\n", response.status) } else { String::new() };
+    Output {
+        exit: Exit::Code(if failed { 22 } else { 0 }),
+        stdout: response.body,
+        stderr: Bytes::from(stderr.as_str()),
+    }
+}
+
+/// The same of what a tool wrote; none: there was no response.
+pub(crate) fn kept_outcome(output: Output) -> Option<Output> {
+    let response = response(&output.stdout.0).or_else(|| wget_response(&output))?;
+    (response.body.0.len() <= BODY).then(|| outcome(response))
 }
 
 fn too_large(what: &str) -> CallError {
@@ -393,7 +414,7 @@ pub(crate) async fn tcp(
         )));
     };
     let command = Command { argv: argv.into_iter().map(str::to_owned).collect(), ..Command::default() };
-    Ok(machine.one(&[command], Lane::Look, sources, ctx).await?.exit.success())
+    Ok(machine.one(&[command], Lane::Look, None, sources, ctx).await?.exit.success())
 }
 
 /// Arguments: server (empty: the machine's own), port, the question as octal escapes.
@@ -444,7 +465,7 @@ pub(crate) async fn resolve(
         && tools(machine, ctx).await?.has("getent")
     {
         let argv = ["getent", database, name].map(str::to_owned).to_vec();
-        let output = machine.one(&[Command { argv, ..Command::default() }], Lane::Look, sources, ctx).await?;
+        let output = machine.one(&[Command { argv, ..Command::default() }], Lane::Look, None, sources, ctx).await?;
         let mut found = Vec::new();
         for address in output.stdout.lossy().lines().filter_map(|line| line.split_whitespace().next()) {
             if !address.starts_with("::ffff:") && !found.iter().any(|known| known == address) {

@@ -13,15 +13,18 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::r#become::{Kind, Opener, SET_UP, WHO};
-use crate::command::{Item, Library, Stdin, block, script};
+use crate::command::{Item, Library, Stdin, block};
 use crate::frame::{Frame, FrameError, FrameSpec, Frames};
 use crate::quote::{nonce, quote, tail};
+use crate::script::script;
 use crate::transport::{Output, Process};
 
 /// Bytes sent at once.
 const CHUNK: usize = 32 << 10;
 /// Time for everything that stopping a command takes: a new shell, the polite signal, the rude one.
 const KILL_LIMIT: Duration = Duration::from_secs(12);
+/// Characters; Linux has 36.
+const LONGEST_BOOT_ID: usize = 64;
 /// Pieces of output that wait for whom they are passed on to.
 const PASSED_ON: usize = 4;
 
@@ -113,7 +116,9 @@ impl Shell {
     pub(crate) async fn run(mut self, mut job: Job, abandoned: CancellationToken) -> (Option<Self>, Ended) {
         let is_new = self.pid.is_none();
         if is_new {
-            job.items.insert(0, Arc::new(Item::script("setting the helper shell up", WHO, Vec::new()).or("who")));
+            let boot_id_file = self.opener.boot_id_file.as_bytes().to_vec();
+            job.items
+                .insert(0, Arc::new(Item::script("setting the helper shell up", WHO, vec![boot_id_file]).or("who")));
         }
         let specs = job.items.iter().map(|item| FrameSpec {
             nonce: nonce(),
@@ -219,7 +224,12 @@ impl Shell {
     /// Reads what it said of itself when it was set up.
     fn introduced(&self, frame: &Frame) -> Option<u32> {
         let said = String::from_utf8_lossy(frame.stdout.tail());
-        let (pid, tool) = said.trim_end().split_once(' ').unwrap_or((said.trim_end(), ""));
+        let mut words = said.trim_end().splitn(3, ' ').map(str::trim);
+        let mut next = || words.next().unwrap_or_default();
+        let (pid, boot_id, tool) = (next(), next(), next());
+        // All shells of a connection live in one boot.
+        let plain = boot_id.chars().filter(char::is_ascii_graphic).take(LONGEST_BOOT_ID);
+        let _ = self.opener.boot_id.set(if boot_id == "-" { String::new() } else { plain.collect() });
         if tool.is_empty() {
             tracing::warn!(
                 machine = self.opener.machine,

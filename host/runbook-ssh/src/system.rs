@@ -8,7 +8,8 @@ use runbook_model::bytes::Bytes;
 use runbook_model::call::{CallError, Exit, Facts, Output};
 
 use crate::command::Item;
-use crate::machine::{Lane, Machine, Who};
+use crate::machine::{Machine, Who};
+use crate::shells::Lane;
 
 /// Where Linux shows an id that changes with each boot.
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -27,14 +28,15 @@ reboot
 "#;
 
 /// Asks a machine what it is: once for each connection.
-pub(crate) async fn facts(machine: &Arc<Machine>, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
+pub(crate) async fn facts(machine: &Arc<Machine>, ctx: &CallContext) -> Result<Facts, CallError> {
     let connection = machine.connection(ctx).await?;
-    let facts = connection.facts.get_or_try_init(|| ask(machine, boot_id, ctx)).await?;
+    let facts = connection.facts.get_or_try_init(|| ask(machine, ctx)).await?;
     Ok(facts.clone())
 }
 
-async fn ask(machine: &Arc<Machine>, boot_id: &str, ctx: &CallContext) -> Result<Facts, CallError> {
-    let item = || Item::script("asking for facts", FACTS, vec![boot_id.as_bytes().to_vec()]);
+async fn ask(machine: &Arc<Machine>, ctx: &CallContext) -> Result<Facts, CallError> {
+    let boot_id_file = machine.ways.boot_id_file.as_bytes();
+    let item = || Item::script("asking for facts", FACTS, vec![boot_id_file.to_vec()]);
     let answer = machine.script(Who::Login, Lane::Look, item, ctx, &[]).await?;
     let text = String::from_utf8_lossy(&answer);
     let mut fields = text.splitn(4, '\0');
@@ -61,21 +63,26 @@ fn os_release(text: &str, key: &str) -> Option<String> {
     Some(out)
 }
 
-/// Reboots a machine and waits until it answers with another boot id.
+/// Reboots a machine and waits until it answers with another boot id than `before` (empty: than now).
 pub(crate) async fn reboot(
     machine: &Arc<Machine>,
-    boot_id: &str,
+    before: &str,
     timeout: Duration,
     ctx: &CallContext,
 ) -> Result<Output, CallError> {
     let name = &machine.name;
     let began = Instant::now();
     let ctx = CallContext { deadline: ctx.deadline.min(began + timeout), ..ctx.clone() };
-    let before = ask(machine, boot_id, &ctx).await?.boot_id;
-    if before.is_empty() {
+    let now = ask(machine, &ctx).await?.boot_id;
+    if now.is_empty() {
         return Err(CallError::Failed(format!(
-            "{name} has no {boot_id}: after a reboot nobody could say that it happened"
+            "{name} has no {}: after a reboot nobody could say that it happened",
+            machine.ways.boot_id_file
         )));
+    }
+    if !before.is_empty() && before != now {
+        // It went down and came back since it was looked at: what was wanted is so.
+        return Ok(rebooted(&now));
     }
     let item = || Item::script("reboot", REBOOT, Vec::new());
     let asked = {
@@ -87,9 +94,28 @@ pub(crate) async fn reboot(
         Ok(_) | Err(CallError::Unreachable(_) | CallError::TimedOut(_)) => {}
         Err(error) => return Err(error),
     }
+    machine.disconnect().await;
+    wait_for(machine, &now, timeout.saturating_sub(began.elapsed()), &ctx).await.map(|boot_id| rebooted(&boot_id))
+}
+
+/// What a reboot answers.
+pub(crate) fn rebooted(boot_id: &str) -> Output {
+    let stdout = Bytes::from(format!("{boot_id}\n").as_str());
+    Output { exit: Exit::Code(0), stdout, stderr: Bytes::default() }
+}
+
+/// Waits until a machine answers, with another boot id than `before`. Gives its boot id.
+pub(crate) async fn wait_for(
+    machine: &Arc<Machine>,
+    before: &str,
+    timeout: Duration,
+    ctx: &CallContext,
+) -> Result<String, CallError> {
+    let name = &machine.name;
+    let began = Instant::now();
+    let ctx = CallContext { deadline: ctx.deadline.min(began + timeout), ..ctx.clone() };
     let mut last = String::from("it has not gone down");
     loop {
-        machine.disconnect().await;
         let waiting = format!("waiting for {name} to come back ({last})");
         ctx.progress.progress(&waiting, began.elapsed().as_secs(), Some(timeout.as_secs()), "seconds");
         if machine.wait(tokio::time::sleep(BETWEEN), &ctx, "the reboot").await.is_err() {
@@ -97,15 +123,13 @@ pub(crate) async fn reboot(
             return Err(if ctx.cancel.is_cancelled() { CallError::Failed(why) } else { CallError::TimedOut(why) });
         }
         let attempt = CallContext { deadline: ctx.deadline.min(Instant::now() + ATTEMPT), ..ctx.clone() };
-        match ask(machine, boot_id, &attempt).await {
+        match ask(machine, &attempt).await {
             Ok(facts) if facts.boot_id.is_empty() => "it says no boot id".clone_into(&mut last),
-            Ok(facts) if facts.boot_id != before => {
-                let stdout = Bytes::from(format!("{}\n", facts.boot_id).as_str());
-                return Ok(Output { exit: Exit::Code(0), stdout, stderr: Bytes::default() });
-            }
+            Ok(facts) if facts.boot_id != before => return Ok(facts.boot_id),
             Ok(_) => "it still runs as before".clone_into(&mut last),
             Err(error) => last = error.to_string(),
         }
+        machine.disconnect().await;
     }
 }
 

@@ -135,28 +135,55 @@ sub look_at {
         my $absent = $sure && $rest ne "" || $! == 2 || $! == 20;
         failed("$!") if !$absent;
         fail("notfound", "nothing is there") if $what eq "sha256";
-        return ("K", ("") x 6);
+        return ("K", ("") x 5, $sure ? $rest =~ tr{/}{} : 0, "");
     }
-    my ($line, $t, $h, $k) = (line(@s), "", "", "");
+    my ($line, $t, $h, $k, $content) = (line(@s), "", "", "");
     if (-l _) { $t = readlink $p; failed("the link cannot be read") if !defined $t }
     elsif (-f _) {
         if ($wanted ne "-") {
             failed("Permission denied") if !-r $p;
             $h = sha($p, $s[7]);
-            $k = $s[7] if $what eq "prior" && $h ne $wanted && $s[7] <= $keep;
+            $k = $s[7] if $what =~ /prior|tree/ && $h ne $wanted && $s[7] <= $keep;
         }
     }
     elsif ($what eq "sha256") { fail("invalid", "it is not a regular file") }
+    elsif (-d _ && $what eq "tree") {
+        $content = archive($p, $keep);
+        $k = length $content if defined $content;
+    }
     my @names = (split m{/}, $line)[4, 5];
     my @answer = ("K", $line, $t, $h, number(sub { scalar getpwnam shift }, $user, $names[0], $s[4]),
-        number(sub { scalar getgrnam shift }, $group, $names[1], $s[5]), $k);
-    if ($k ne "") {
+        number(sub { scalar getgrnam shift }, $group, $names[1], $s[5]), 0, $k);
+    if (defined $content) { push @answer, $content }
+    elsif ($k ne "") {
         open my $f, "<", $p or failed("$!");
-        my $content = "";
+        $content = "";
         1 while read $f, $content, $k - length $content, length $content;
         push @answer, $content;
     }
     return @answer;
+}
+# A tar archive of a directory; undefined where it is larger, or could not be made whole.
+sub archive {
+    my ($p, $keep) = @_;
+    pipe my $r, my $w or failed("$!");
+    my $pid = fork;
+    failed("$!") if !defined $pid;
+    if (!$pid) {
+        $SIG{PIPE} = "DEFAULT";
+        open STDIN, "<", "/dev/null" and open STDOUT, ">&", $w and open STDERR, ">", "/dev/null"
+            and exec { "tar" } "tar", "-C", $p, "-cf", "-", ".";
+        kill "KILL", $$;
+    }
+    close $w;
+    my ($content, $n) = ("");
+    while ($keep >= length $content) {
+        $n = read $r, $content, 131072, length $content;
+        last if !$n;
+    }
+    close $r;
+    1 while waitpid($pid, 0) < 0 && $! == 4;
+    return defined $n && $n == 0 && $? == 0 ? $content : undef;
 }
 sub ask {
     my $said = "";
@@ -242,6 +269,11 @@ sub dress {
     }
     return $changed;
 }
+sub boot {
+    open my $f, "<", shift or return "-";
+    my $b = <$f>;
+    return defined $b && $b =~ /(\S+)/ ? $1 : "-";
+}
 sub verdict { return shift() ? "K\0changed\0" : "K\0unchanged\0" }
 
 sub change_file {
@@ -326,7 +358,7 @@ sub operate {
     put(*STDERR, $marks);
     my $started = sub { put(*STDOUT, $marks); $marks = "" };
     my $said = eval {
-          $name eq "who" ? "$$ perl\n"
+          $name eq "who" ? "$$ " . boot(@a) . " perl\n"
         : $name eq "ask" ? ask(@a)
         : $name eq "look" ? look(@a)
         : $name eq "write" ? change_file($a[10] ne "text", $started, @a)

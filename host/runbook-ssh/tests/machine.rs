@@ -5,10 +5,16 @@
 mod commands;
 #[path = "machine/confirm.rs"]
 mod confirm;
+#[path = "machine/crash.rs"]
+mod crash;
 #[path = "machine/files.rs"]
 mod files;
 #[path = "machine/hostile.rs"]
 mod hostile;
+#[path = "machine/leases.rs"]
+mod leases;
+#[path = "machine/marks.rs"]
+mod marks;
 #[path = "machine/network.rs"]
 mod network;
 #[path = "machine/remote.rs"]

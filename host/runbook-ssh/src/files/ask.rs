@@ -7,16 +7,16 @@ use crate::command::{Item, Library};
 use crate::frame::Frame;
 use crate::machine::Machine;
 
-/// What lies at some paths. Arguments, for each: what is asked (`stat`; `sha256` follows a link and wants a file; `prior`), path, its parent, its
-/// name, the granted path, the SHA-256 that is wanted (`-`: none is needed), most bytes of content to give where it is another one, wanted
-/// owner, wanted group.
+/// What lies at some paths. Arguments, for each: what is asked (`stat`; `sha256` follows a link and wants a file; `prior`; `tree`, which
+/// archives a directory, too), path, its parent, its name, the granted path, the SHA-256 that is wanted (`-`: none is needed), most bytes
+/// of content to give where it is another one, wanted owner, wanted group.
 ///
-/// Answers, for each: `K`, stat, target of the link, SHA-256, number of the wanted owner, of the wanted group, bytes of
-/// content, and the content.
+/// Answers, for each: `K`, stat, target of the link, SHA-256, number of the wanted owner, of the wanted group, how many directories
+/// above it are missing, bytes of content, and the content.
 const ASK: Library = r#"
 # For path number i: what it is (stat), or that nothing is there (empty).
 lies() {
-w=$1 x= p=
+w=$1 x= p= m=
 near "$3" || { x=failed y="no permission to enter $3"; return; }
 r=${R%/} rest=$REST sure=$SURE
 if [ -z "$4" ]; then p=/; else p=$r$rest/$4; fi
@@ -33,7 +33,7 @@ elif [ "$2" != "$5" ]; then
 jailed "$p" "$5" || { x=denied y="it lies outside of what is granted"; return; }
 fi
 if [ -n "$sure" ]; then
-[ -z "$rest" ] || { absent; return; }
+[ -z "$rest" ] || { m=$rest; absent; return; }
 [ -e "$p" ] || [ -L "$p" ] || { absent; return; }
 fi
 stats="$stats \"\$p$i\""
@@ -48,6 +48,14 @@ case $s in
 *) x=failed y=$s ;;
 esac
 s=
+}
+# k: bytes of an archive of the directory $1, in the file A, where they are at most $2. Whatever cannot be archived whole is not.
+archive() {
+command -v tar >/dev/null 2>&1 && A=$(umask 077; mktemp "${TMPDIR:-/tmp}/runbook.XXXXXXXXXX" 2>/dev/null) || return
+trap 'rm -f "$A"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+if ( ulimit -f $(($2/512+1)); exec tar -C "$1" -cf "$A" . ) >/dev/null 2>&1; then k=$(stat -c %s "$A"); fi
+[ -z "$k" ] || [ "$k" -le "$2" ] || k=
 }
 number() {
 N=
@@ -64,7 +72,7 @@ while [ $# -gt 0 ]; do
 i=$((i+1))
 eval "l$i= k$i="
 lies "$1" "$2" "$3" "$4" "$5"
-eval "w$i=\$w x$i=\$x y$i=\$y p$i=\$p s$i= h$i= f$i=\$6 c$i=\$7 u$i=\$8 g$i=\$9"
+eval "w$i=\$w x$i=\$x y$i=\$y p$i=\$p m$i=\$m s$i= h$i= f$i=\$6 c$i=\$7 u$i=\$8 g$i=\$9"
 shift 9
 done
 n=$i
@@ -105,15 +113,17 @@ fi
 i=0
 while [ $i -lt $n ]; do
 i=$((i+1))
-eval "w=\$w$i x=\$x$i y=\$y$i p=\$p$i s=\$s$i h=\$h$i f=\$f$i c=\$c$i u=\$u$i g=\$g$i"
-t= o= q= k=
+eval "w=\$w$i x=\$x$i y=\$y$i p=\$p$i m=\$m$i s=\$s$i h=\$h$i f=\$f$i c=\$c$i u=\$u$i g=\$g$i"
+t= o= q= k= A= M=0
+while [ -n "$m" ]; do m=${m%/*} M=$((M+1)); done
 if [ -z "$x" ]; then
 case $s in
 a*) t=$(readlink "$p" && echo x) || x=failed y="the link cannot be read"; t=${t%?x} ;;
-8*) if [ "$w" = prior ] && [ "$f" != - ] && [ "$h" != "$f" ]; then
+8*) case $w in prior | tree) if [ "$f" != - ] && [ "$h" != "$f" ]; then
 k=${s#*/}; k=${k%%/*}
 [ "$k" -le "$c" ] || k=
-fi ;;
+fi ;; esac ;;
+4*) [ "$w" != tree ] || archive "$p" "$c" ;;
 esac
 fi
 if [ -n "$x" ]; then printf 'X\0%s\0%s\0' "$x" "$y"; continue; fi
@@ -123,15 +133,16 @@ a=${z%%/*}; z=${z#*/}; b=${z%%/*}; z=${z#*/}
 number passwd "$u" "${z%%/*}" "$a"; o=$N
 number group "$g" "${z##*/}" "$b"; q=$N
 fi
-printf 'K\0%s\0%s\0%s\0%s\0%s\0%s\0' "$s" "$t" "$h" "$o" "$q" "$k"
-[ -z "$k" ] || { head -c "$k" <"$p"; printf '\0'; }
+printf 'K\0%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$s" "$t" "$h" "$o" "$q" "$M" "$k"
+[ -z "$k" ] || { head -c "$k" <"${A:-$p}"; printf '\0'; }
+[ -z "$A" ] || rm -f "$A"
 done
 }
 "#;
 
 /// One question.
 pub(crate) struct Asked {
-    /// `stat`, `sha256` or `prior`.
+    /// `stat`, `sha256`, `prior` or `tree`.
     pub(super) what: &'static str,
     pub(super) path: Path,
     /// The granted path.
@@ -162,6 +173,8 @@ pub(crate) struct Found {
     pub(super) owner: String,
     /// The same for the group.
     pub(super) group: String,
+    /// Directories above it that are missing, where nothing is there.
+    pub(super) missing_parents: u32,
     pub(super) content: Option<Vec<u8>>,
 }
 
@@ -187,7 +200,8 @@ impl Answers {
         }
         let mut next = || answer.text(machine);
         let (stat, link_target, sha256) = (next()?, next()?, next()?);
-        let (owner, group, size) = (next()?, next()?, next()?);
+        let (owner, group, missing, size) = (next()?, next()?, next()?, next()?);
+        let missing_parents = missing.parse().map_err(|_| garbled(machine))?;
         let content = match size.as_str() {
             "" => None,
             size => {
@@ -199,7 +213,7 @@ impl Answers {
                 Some(answer.bytes(machine, size).map_err(changing)?)
             }
         };
-        Ok(Ok(Found { stat, link_target, sha256, owner, group, content }))
+        Ok(Ok(Found { stat, link_target, sha256, owner, group, missing_parents, content }))
     }
 }
 

@@ -10,10 +10,11 @@ use runbook_model::call::{Response, Verdict};
 use runbook_model::delta::sha256;
 
 use super::{Answer, Path, SHARED, jail};
-use crate::command::{Item, Library, inline, materialise};
-use crate::machine::{Lane, Machine, Sources, feed_of};
+use crate::command::{Item, Library, inline, materialise, materialise_bytes};
+use crate::machine::{Machine, Sources, feed_of};
 use crate::quote::nonce;
 use crate::shell::Feed;
+use crate::shells::Lane;
 
 /// Bytes of a name that go into the name of its temporary neighbour, so that this stays a possible name.
 const NAME: usize = 160;
@@ -186,7 +187,7 @@ trap - EXIT
 printf 'K\0changed\0'
 "#;
 
-/// No further arguments.
+/// Further argument: `empty` where it is removed only if it is an empty directory.
 const ABSENT: &str = r#"
 begin "$@"
 if [ "$was" = - ]; then
@@ -207,13 +208,36 @@ while read -r a b c d m rest; do
 case $m in *\\*) m=$(printf "$(printf '%s' "$m" | sed 's/%/%%/g')x"); m=${m%x} ;; esac
 case $m in "$p" | "$p"/*) fail denied "a file system is mounted at $m; unmount it first" ;; esac
 done 2>/dev/null </proc/self/mountinfo
-e=$(rm -rf --one-file-system -- "$n" 2>&1) || case $e in
+if [ "$6" = empty ]; then e=$(rmdir "$n" 2>&1) || case $e in *ot\ empty* | *xists*) fail conflict "it is not empty" ;; esac
+else e=$(rm -rf --one-file-system -- "$n" 2>&1) || case $e in
 *nvalid\ option* | *nrecognized\ option*) e=$(rm -rf -- "$n" 2>&1) || : ;;
 esac
+fi
+elif [ "$6" = empty ]; then fail conflict "it is no directory"
 else
 e=$(rm -f -- "$n" 2>&1) || :
 fi
 if [ -e "$n" ] || [ -L "$n" ]; then fail failed "${e:-it is still there}"; fi
+printf 'K\0changed\0'
+"#;
+
+/// Further arguments: name of the temporary directory, bytes of the archive, which comes on the shell's input.
+const TREE: &str = r#"
+# See `write`.
+fail() { printf 'X\0%s\0%s\0' "$1" "$2"; exit 3; }
+begin "$@"
+enter_parent
+t=./$6
+trap 'rm -rf "$t" "$t.tar"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+umask 077
+e=$(mkdir "$t" 2>&1) || fail failed "$e"
+e=$(take "$7" 2>&1 >"$t.tar") || fail failed "${e:-it could not be written}"
+e=$(tar -xpf "$t.tar" -C "$t" 2>&1) || fail failed "$e"
+rm -f "$t.tar"
+same || differs
+place "$t"
+trap - EXIT
 printf 'K\0changed\0'
 "#;
 
@@ -262,10 +286,19 @@ pub(crate) async fn act(
             script.add(&temporary);
             script.run(LINK, None).await
         }
-        FileWant::Absent => script.run(ABSENT, None).await,
-        FileWant::AbsentIfEmpty | FileWant::Tree { .. } => {
-            Err(CallError::Invalid(format!("{}: this is not taken back yet", act.path)))
+        FileWant::Absent => {
+            script.add("");
+            script.run(ABSENT, None).await
         }
+        FileWant::AbsentIfEmpty => {
+            script.add("empty");
+            script.run(ABSENT, None).await
+        }
+        FileWant::Tree { .. } if prior.stat.is_some() => Err(CallError::Conflict(format!(
+            "{} on {}: something is there, where a directory is to be put back",
+            act.path, machine.name
+        ))),
+        FileWant::Tree { archive } => script.tree(materialise_bytes(&archive.0, &ctx.secrets)).await,
     }
 }
 
@@ -357,25 +390,39 @@ impl Script<'_> {
         }
         let what = format!("writing {}", self.path.whole);
         let leftovers = [beside];
-        let who = self.machine.privileged();
-        let answer = match feed {
+        let item = || Item::script(what.clone(), "write \"$@\"", self.arguments.clone()).with(LIBRARIES).or("write");
+        match feed {
             None => {
-                let item =
-                    || Item::script(what.clone(), "write \"$@\"", self.arguments.clone()).with(LIBRARIES).or("write");
-                self.machine.script(who, Lane::Change, item, self.ctx, &leftovers).await?
+                let who = self.machine.privileged();
+                let answer = self.machine.script(who, Lane::Change, item, self.ctx, &leftovers).await?;
+                self.verdict(answer)
             }
-            Some(feed) => {
-                let arguments = std::mem::take(&mut self.arguments);
-                let item = Item::script(what.clone(), "write \"$@\"", arguments).with(LIBRARIES).fed(size).or("write");
-                let frame = self.machine.run_fed(who, item, feed, self.ctx, &leftovers, Lane::Change).await?;
-                let output = self.machine.output(&what, frame)?;
-                match output.exit {
-                    Exit::Code(0 | UNREAD) => output.stdout.0,
-                    _ => self.machine.ended_well(&what, output)?,
-                }
-            }
-        };
-        self.verdict(answer)
+            Some(feed) => self.fed(item().fed(size), feed, &leftovers).await,
+        }
+    }
+
+    /// Unpacks an archive beside the path and puts what was in it there.
+    async fn tree(mut self, archive: Vec<u8>) -> Response {
+        let temporary = self.path.temporary();
+        let beside = format!("{}/{temporary}", self.path.parent.trim_end_matches('/'));
+        let size = archive.len() as u64;
+        self.add(&temporary);
+        self.add(&size.to_string());
+        let what = format!("putting {} back", self.path.whole);
+        let item = Item::script(what, TREE, self.arguments.clone()).with(LIBRARIES).fed(size);
+        let leftovers = [format!("{beside}.tar"), beside];
+        self.fed(item, feed_of(archive), &leftovers).await
+    }
+
+    /// Runs a script that reads from the shell's input.
+    async fn fed(&self, item: Item, feed: Feed, leftovers: &[String]) -> Response {
+        let (who, what) = (self.machine.privileged(), item.what.clone());
+        let frame = self.machine.run_fed(who, item, feed, self.ctx, leftovers, Lane::Change).await?;
+        let output = self.machine.output(&what, frame)?;
+        self.verdict(match output.exit {
+            Exit::Code(0 | UNREAD) => output.stdout.0,
+            Exit::Code(_) | Exit::Signal(_) => self.machine.ended_well(&what, output)?,
+        })
     }
 }
 

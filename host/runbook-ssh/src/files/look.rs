@@ -9,7 +9,8 @@ use super::ask::Asked;
 use super::{Answer, Path, SHARED, garbled, here, jail, stat};
 use crate::command::{Item, Library, OUTPUT_LIMIT};
 use crate::looks;
-use crate::machine::{Lane, Machine};
+use crate::machine::Machine;
+use crate::shells::Lane;
 
 /// Attempts to list a directory that changes meanwhile.
 const LISTINGS: usize = 3;

@@ -36,7 +36,8 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
     };
     check(attributes)?;
     let asked = Asked {
-        what: "prior",
+        // A plan puts nothing back, and leaves no file there even for a moment.
+        what: if act.want == FileWant::Absent && !ctx.read_only { "tree" } else { "prior" },
         path: path.clone(),
         jail: jail(ctx.jail.as_deref())?,
         wanted: compare.to_owned(),
@@ -47,7 +48,7 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
     };
     let found = looks::question(machine, asked, ctx).await?;
     if found.stat.is_empty() {
-        return Ok(FilePrior { wanted_sha256, ..FilePrior::default() });
+        return Ok(FilePrior { wanted_sha256, missing_parents: found.missing_parents, ..FilePrior::default() });
     }
     let (stat, uid, gid) = stat(machine, &found.stat, Some(found.link_target))?;
     replaceable(machine, &path, stat.kind, &act.want)?;

@@ -150,8 +150,10 @@ async fn done_when_is_looked_at() {
         })
     };
     let prior = async |command| world.backend.prior(&node(), &act(command), &world.ctx).await.unwrap();
-    assert_eq!(prior(argv(&["true"])).await, Prior::DoneWhen(true));
-    assert_eq!(prior(argv(&["false"])).await, Prior::DoneWhen(false));
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let done = |done| Prior::Process { done: Some(done), boot_id: boot_id.clone() };
+    assert_eq!(prior(argv(&["true"])).await, done(true));
+    assert_eq!(prior(argv(&["false"])).await, done(false));
 }
 
 #[tokio::test]

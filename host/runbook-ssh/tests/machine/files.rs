@@ -423,3 +423,92 @@ async fn the_controller_has_files_too() {
         other => panic!("{other:?}"),
     }
 }
+
+fn act(path: &str, want: FileWant) -> FilesAct {
+    FilesAct { path: path.to_owned(), want }
+}
+
+#[tokio::test]
+async fn made_directories_are_taken_back_when_they_are_empty() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        let deep = world.path("a/b c/d");
+        assert_eq!(world.prior(&directory(&deep, None)).await.unwrap().missing_parents, 2, "{flavour:?}");
+        assert_eq!(world.prior(&file(&world.path("x"), "y")).await.unwrap().missing_parents, 0);
+        world.apply(&directory(&deep, None)).await.unwrap();
+        assert_eq!(world.prior(&directory(&deep, None)).await.unwrap().missing_parents, 0);
+        let parent = act(&world.path("a/b c"), FileWant::AbsentIfEmpty);
+        let error = world.apply(&parent).await.unwrap_err();
+        assert!(matches!(&error, CallError::Conflict(text) if text.contains("not empty")), "{flavour:?}: {error}");
+        for path in ["a/b c/d", "a/b c", "a"] {
+            let back = act(&world.path(path), FileWant::AbsentIfEmpty);
+            assert_eq!(world.apply(&back).await.unwrap(), Verdict::Changed, "{flavour:?} {path}");
+            assert_eq!(world.apply(&back).await.unwrap(), Verdict::Unchanged);
+        }
+        fs::write(world.path("f"), "x").unwrap();
+        let error = world.apply(&act(&world.path("f"), FileWant::AbsentIfEmpty)).await.unwrap_err();
+        assert!(matches!(error, CallError::Conflict(_)), "{error}");
+        let error = world.apply(&act("/etc", FileWant::AbsentIfEmpty)).await.unwrap_err();
+        assert!(matches!(error, CallError::Denied(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_removed_directory_is_put_back_as_it_was() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        let (dir, sub) = (world.path("tree 'x'"), world.path("tree 'x'/sub"));
+        fs::create_dir_all(&sub).unwrap();
+        fs::write(format!("{sub}/file\n"), b"content\0\n").unwrap();
+        fs::set_permissions(format!("{sub}/file\n"), fs::Permissions::from_mode(0o4640)).unwrap();
+        std::os::unix::fs::chown(format!("{sub}/file\n"), Some(1234), Some(4321)).unwrap();
+        fs::set_permissions(format!("{sub}/file\n"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::write(format!("{dir}/.hidden"), "s3cr3t-VALUE-77").unwrap();
+        symlink("nowhere", format!("{dir}/link")).unwrap();
+        fs::set_permissions(&sub, fs::Permissions::from_mode(0o2710)).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        let prior = world.prior(&absent(&dir)).await.unwrap();
+        let archive = prior.content.clone().expect("it is small");
+        assert_eq!(world.apply_with(&absent(&dir), prior).await.unwrap(), Verdict::Changed, "{flavour:?}");
+        assert!(!Path::new(&dir).exists());
+
+        // In the journal, a token stands where the secret was.
+        let secrets = [("token".to_owned(), "s3cr3t-VALUE-77".to_owned())].into();
+        let redactor = runbook_model::redact::Redactor::new(&secrets);
+        let kept = redactor.prior(runbook_model::call::Prior::File(runbook_model::call::FilePrior {
+            content: Some(archive),
+            ..Default::default()
+        }));
+        let runbook_model::call::Prior::File(kept) = kept else { panic!("{kept:?}") };
+        let archive = kept.content.unwrap();
+        let back = act(&dir, FileWant::Tree { archive });
+        assert_eq!(world.apply(&back).await.unwrap(), Verdict::Changed, "{flavour:?}");
+        assert_eq!(fs::read(format!("{sub}/file\n")).unwrap(), b"content\0\n");
+        let meta = fs::metadata(format!("{sub}/file\n")).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 1234, 4321), "{flavour:?}");
+        assert_eq!(fs::metadata(&sub).unwrap().mode() & 0o7777, 0o2710, "{flavour:?}");
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read(format!("{dir}/.hidden")).unwrap(), b"s3cr3t-VALUE-77");
+        assert_eq!(fs::read_link(format!("{dir}/link")).unwrap(), Path::new("nowhere"));
+
+        // Nothing is put in the place of something.
+        let error = world.apply(&back).await.unwrap_err();
+        assert!(matches!(&error, CallError::Conflict(text) if text.contains("something is there")), "{error}");
+        let error = world.apply_with(&back, Default::default()).await.unwrap_err();
+        assert!(matches!(error, CallError::Conflict(_)), "{flavour:?}: {error}");
+        let broken = act(&world.path("new"), FileWant::Tree { archive: Bytes::from("no archive") });
+        assert!(matches!(world.apply(&broken).await, Err(CallError::Failed(_))), "{flavour:?}");
+        assert!(!Path::new(&world.path("new")).exists());
+        no_leftovers(&world.path(""));
+
+        // What is too large is not kept.
+        let large = fs::File::create(format!("{dir}/large")).unwrap();
+        large.set_len(9 << 20).unwrap();
+        assert_eq!(world.prior(&absent(&dir)).await.unwrap().content, None, "{flavour:?}");
+        assert_eq!(world.text(crate::world::argv(&["echo", "on"])).await, "on\n");
+    }
+    let world = World::with_tools(&["stat", "readlink", "sha256sum"]);
+    fs::create_dir(world.path("d")).unwrap();
+    let prior = world.prior(&absent(&world.path("d"))).await.unwrap();
+    assert_eq!((prior.content, prior.stat.unwrap().kind), (None, FileKind::Directory), "there is no tar");
+}

@@ -24,7 +24,7 @@ use runbook_ssh::transport::Transport;
 use crate::sshd::Lab;
 use crate::world::{World, argv, node, running, sh, unique_seconds};
 
-struct Ssh {
+pub(crate) struct Ssh {
     endpoint: Endpoint,
     options: ConnectOptions,
     by: Become,
@@ -46,9 +46,10 @@ impl Connector for Ssh {
     }
 }
 
-fn world(lab: &Lab, endpoint: Endpoint, by: Become) -> (World, Arc<Ssh>) {
+pub(crate) fn world(lab: &Lab, endpoint: Endpoint, by: Become) -> (World, Arc<Ssh>) {
     let ssh = Arc::new(Ssh { endpoint, options: lab.options(), by, connections: AtomicU32::new(0) });
-    let backend = SshBackend::new(ssh.clone(), Arc::new(LocalTransport::new(None)));
+    let connector = ssh.clone();
+    let backend = move || SshBackend::new(connector.clone(), Arc::new(LocalTransport::new(None)));
     (World::of(tempfile::tempdir().unwrap(), backend), ssh)
 }
 
@@ -269,8 +270,8 @@ async fn a_reboot_is_over_when_the_boot_id_is_another() {
         by: Become::None,
         connections: AtomicU32::new(0),
     };
-    let backend =
-        SshBackend::new(Arc::new(ssh), Arc::new(LocalTransport::new(None))).with_boot_id(boot_id.display().to_string());
+    let (ssh, file) = (Arc::new(ssh), boot_id.display().to_string());
+    let backend = move || SshBackend::new(ssh.clone(), Arc::new(LocalTransport::new(None))).with_boot_id(&file);
     let world = World::of(tempfile::tempdir().unwrap(), backend);
     let act = |timeout_ms| Act::Ssh(SshAct::Reboot { timeout_ms });
     let answer = world.backend.act(&node(), &act(60_000), &Prior::None, &world.ctx).await.unwrap();

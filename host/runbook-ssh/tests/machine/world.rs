@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, CallContext, Progress, Secrets};
+use runbook_engine::backend::{Backend, CallContext, Mark, Progress, Secrets};
 use runbook_model::call::{
     Act, Answer, CallError, Command, FilePrior, FilesAct, FilesLook, Look, Outcome, Output, Prior, Response, SshAct,
     SshLook, Target, Undo, Verdict,
@@ -95,7 +95,8 @@ pub(crate) struct World {
     pub(crate) backend: Arc<SshBackend>,
     pub(crate) ctx: CallContext,
     pub(crate) told: Arc<Told>,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
+    make: Arc<dyn Fn() -> SshBackend + Send + Sync>,
 }
 
 pub(crate) fn node() -> Target {
@@ -109,6 +110,11 @@ pub(crate) fn argv<S: AsRef<str>>(words: &[S]) -> Command {
 /// A script that is run by sh, as one argument.
 pub(crate) fn sh(script: &str) -> Command {
     argv(&["sh", "-c", script])
+}
+
+/// A mark of the run `run`, made by `ann`.
+pub(crate) fn mark(run: &str, session: u32, record: u64) -> Option<Mark> {
+    Some(Mark { run: run.to_owned(), session, record, owner: "ann@laptop, pid 4711".to_owned() })
 }
 
 pub(crate) fn context(told: &Arc<Told>) -> CallContext {
@@ -149,8 +155,8 @@ impl World {
                 assert!(installed.expect("needs Debian's busybox-static").success());
             }
         }
-        let before = format!("PATH={}:/usr/bin:/bin; export PATH; ", bin.display());
-        Self::with(dir, before, contained, flavour == Flavour::Perl)
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        Self::with(dir, &path, contained, flavour == Flavour::Perl)
     }
 
     /// With these programs and no others.
@@ -170,22 +176,40 @@ impl World {
             symlink(program.unwrap_or_else(|| panic!("needs {tool}")), bin.join(name)).unwrap();
         }
         symlink("/usr/bin/dash", bin.join("sh")).unwrap();
-        let before = format!("PATH={}; export PATH; ", bin.display());
-        Self::with(dir, before, false, true)
+        let path = bin.display().to_string();
+        Self::with(dir, &path, false, true)
     }
 
-    fn with(dir: tempfile::TempDir, before: String, contained: bool, perl: bool) -> Self {
-        let make = move || -> Arc<dyn Transport> {
-            Arc::new(Dressed { local: LocalTransport::new(None), before: before.clone(), contained })
+    fn with(dir: tempfile::TempDir, path: &str, contained: bool, perl: bool) -> Self {
+        // Each test has a state folder of its own.
+        let state = dir.path().canonicalize().unwrap().join("state");
+        let before = format!("PATH={path} XDG_STATE_HOME={}; export PATH XDG_STATE_HOME; ", state.display());
+        let backend = move || {
+            let before = before.clone();
+            let make = move || -> Arc<dyn Transport> {
+                Arc::new(Dressed { local: LocalTransport::new(None), before: before.clone(), contained })
+            };
+            let controller = Arc::new(LocalTransport::new(None));
+            let backend = SshBackend::new(Arc::new(Always(make, Become::None)), controller);
+            if perl { backend } else { backend.without_perl() }
         };
-        let controller = Arc::new(LocalTransport::new(None));
-        let backend = SshBackend::new(Arc::new(Always(make, Become::None)), controller);
-        Self::of(dir, if perl { backend } else { backend.without_perl() })
+        Self::of(dir, backend)
     }
 
-    pub(crate) fn of(dir: tempfile::TempDir, backend: SshBackend) -> Self {
+    pub(crate) fn of(dir: tempfile::TempDir, make: impl Fn() -> SshBackend + Send + Sync + 'static) -> Self {
         let told = Arc::new(Told::default());
-        Self { backend: Arc::new(backend), ctx: context(&told), told, dir }
+        Self { backend: Arc::new(make()), ctx: context(&told), told, dir: Arc::new(dir), make: Arc::new(make) }
+    }
+
+    /// The same machine, seen by another backend.
+    pub(crate) fn again(&self) -> Self {
+        self.again_with(|backend| backend)
+    }
+
+    pub(crate) fn again_with(&self, way: impl FnOnce(SshBackend) -> SshBackend) -> Self {
+        let told = Arc::new(Told::default());
+        let backend = Arc::new(way((self.make)()));
+        Self { backend, ctx: context(&told), told, dir: self.dir.clone(), make: self.make.clone() }
     }
 
     /// A path in the scratch directory.
