@@ -135,8 +135,8 @@ impl House {
             ..Endpoint::default()
         };
         let connector = Arc::new(Moving { endpoint: Mutex::new(endpoint), options });
-        let backend = SshBackend::new(connector, Arc::new(LocalTransport::new(None)));
-        World::of(tempfile::tempdir().unwrap(), backend)
+        let make = move || SshBackend::new(connector.clone(), Arc::new(LocalTransport::new(None)));
+        World::of(tempfile::tempdir().unwrap(), make)
     }
 
     /// A change of the address.
