@@ -70,13 +70,13 @@ impl Machine {
         self.layers.path().join("upper")
     }
 
-    /// What the machine has changed so far.
+    /// What the machine has changed so far; marks and leases of runs that left nothing of them are no change.
     ///
     /// # Panics
     ///
     /// When it cannot be read.
     pub fn changes(&self) -> Tree {
-        Tree::of(self.layer())
+        Tree::of(self.layer()).without_traces_of("var/lib/runbook")
     }
 
     /// A path of the machine as this process can open it, for reading and writing. The machine must be on.

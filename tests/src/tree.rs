@@ -68,6 +68,24 @@ impl Tree {
         }
     }
 
+    /// Without what an overlay's layer keeps of folders that were made and removed again: the folders above them, where nothing
+    /// else is in them, and that they are gone.
+    #[must_use]
+    pub fn without_traces_of(mut self, path: &str) -> Self {
+        let gone = |entry: &Entry| entry.what.starts_with("removed");
+        if self.entries.get(Path::new(path)).is_some_and(gone) {
+            self.entries.remove(Path::new(path));
+        }
+        for above in Path::new(path).ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            let holds_something = self.entries.keys().any(|other| other != above && other.starts_with(above));
+            if holds_something {
+                break;
+            }
+            self.entries.remove(above);
+        }
+        self
+    }
+
     /// The paths in it, relative to its root; the root itself is the empty path.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.entries.keys().map(PathBuf::as_path)
