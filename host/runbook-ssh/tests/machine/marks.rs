@@ -97,7 +97,7 @@ async fn marked_commands_answer_as_others_do() {
             assert!(error.to_string().contains("working directory"), "{error}");
         }
         world.backend.close().await;
-        assert!(!Path::new(&world.path("state/runbook-target")).exists(), "{flavour:?}: something was left behind");
+        assert!(!Path::new(&world.path("state")).exists(), "{flavour:?}: something was left behind");
     }
 }
 
@@ -223,7 +223,7 @@ async fn a_late_text_of_an_older_session_refuses_itself() {
         // Its note tells that it did nothing.
         assert_eq!(settle(&next, &change, &before, &session(&world, 2, 2)).await, Finding::NotDone);
         next.backend.close().await;
-        assert!(!Path::new(&world.path("state/runbook-target")).exists());
+        assert!(!Path::new(&world.path("state")).exists());
     }
 }
 
