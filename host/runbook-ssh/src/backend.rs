@@ -218,12 +218,7 @@ impl Backend for SshBackend {
                     | SshAct::Confirm { .. }
                     | SshAct::Http { .. } => None,
                 };
-                // In a plan nothing will be in doubt.
-                let boot_id = if ctx.read_only {
-                    String::new()
-                } else {
-                    machine.boot_id(who(&machine, target, act)?, ctx).await?
-                };
+                let boot_id = machine.boot_id(who(&machine, target, act)?, ctx).await?;
                 Ok(Prior::Process { done, boot_id })
             }
             Act::Files(act) => files::prior(&machine, act, ctx).await.map(Prior::File),

@@ -1,7 +1,8 @@
 //! Leases: a run has a machine to itself while it changes it, and of two sessions of a run the newer one is in charge.
 //!
 //! The state folder of each user on the machine holds `lock` (run, session, expiry by the machine's clock, owner), and for each run
-//! a folder with its session and the marks of its changes. All of it is gone after a run whose changes all had a known end.
+//! a folder with its session and the marks of its changes; and `made`, how many folders above were made for it. All of it is gone
+//! after a run whose changes all had a known end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -32,6 +33,7 @@ lease_guard() {
 RB_N=0 RB_K=0
 set -C
 until { printf '%s\n' "$1" >"$RB_G/lock.new"; } 2>/dev/null; do
+[ -d "$RB_G" ] || lease_refuse "$RB_G was removed meanwhile"
 RB_N=$((RB_N+1))
 if [ $RB_N -ge 50 ]; then
 RB_N=0 RB_K=$((RB_K+1))
@@ -75,8 +77,11 @@ umask 077
 d=$RB_G/runs/$1
 new=1
 [ ! -d "$d" ] || new=
+m=0 p=${RB_G%/*}
+while [ -n "$p" ] && [ ! -d "$p" ]; do m=$((m+1)) p=${p%/*}; done
 # Somebody who gives the machine back may remove a folder in between.
 e=$(mkdir -p "$d" 2>&1) || e=$(mkdir -p "$d" 2>&1) || lease_refuse "$e"
+[ $m = 0 ] || printf '%s\n' "$m" >"$RB_G/made"
 now=$(date +%s)
 lease_guard "$1 $2 $((now+$4)) $3"
 if [ -n "$r" ] && [ "$r" != "$1" ] && [ "$t" -gt "$now" ]; then
@@ -110,9 +115,16 @@ lease_guard "$2 $3 0 leaving"
 if [ "$r" = "$2" ] && [ "$s" -eq "$3" ]; then rm -f "$RB_G/lock"; fi
 lease_session "$RB_G/runs/$2"
 if [ "$4" != keep ] && [ "$RB_X" -eq "$3" ]; then rm -rf -- "$RB_G/runs/$2"; fi
+m=
+{ read -r m <"$RB_G/made"; } 2>/dev/null
+case $m in *[!0-9]*) m= ;; esac
+# The last one to leave takes the folders along that were made for it.
+rmdir "$RB_G/runs" 2>/dev/null
+if [ -n "$m" ] && [ ! -d "$RB_G/runs" ]; then rm -f "$RB_G/made"; fi
 rm -f "$RB_G/lock.new"
 trap - EXIT
-rmdir "$RB_G/runs" "$RB_G" 2>/dev/null || :
+while rmdir "$RB_G" && [ "${m:-0}" -gt 0 ]; do m=$((m-1)) RB_G=${RB_G%/*}; done 2>/dev/null
+:
 "#;
 
 /// What this session holds of one machine, for each of its users.

@@ -49,14 +49,8 @@ case $s in
 esac
 s=
 }
-# k: bytes of an archive of the directory $1, in the file A, where they are at most $2. Whatever cannot be archived whole is not.
-archive() {
-command -v tar >/dev/null 2>&1 && A=$(umask 077; mktemp "${TMPDIR:-/tmp}/runbook.XXXXXXXXXX" 2>/dev/null) || return
-trap 'rm -f "$A"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
-if ( ulimit -f $(($2/512+1)); exec tar -C "$1" -cf "$A" . ) >/dev/null 2>&1; then k=$(stat -c %s "$A"); fi
-[ -z "$k" ] || [ "$k" -le "$2" ] || k=
-}
+# An archive of the directory $1. Its size is a multiple of 512, unless it is not whole.
+archive() { tar -C "$1" -cf - . 2>/dev/null || printf x; }
 number() {
 N=
 case $2 in '' | "$3" | "$4") return ;; *[!0-9]*) ;; *) N=$2; return ;; esac
@@ -114,7 +108,7 @@ i=0
 while [ $i -lt $n ]; do
 i=$((i+1))
 eval "w=\$w$i x=\$x$i y=\$y$i p=\$p$i m=\$m$i s=\$s$i h=\$h$i f=\$f$i c=\$c$i u=\$u$i g=\$g$i"
-t= o= q= k= A= M=0
+t= o= q= k= M=0
 while [ -n "$m" ]; do m=${m%/*} M=$((M+1)); done
 if [ -z "$x" ]; then
 case $s in
@@ -123,7 +117,10 @@ a*) t=$(readlink "$p" && echo x) || x=failed y="the link cannot be read"; t=${t%
 k=${s#*/}; k=${k%%/*}
 [ "$k" -le "$c" ] || k=
 fi ;; esac ;;
-4*) [ "$w" != tree ] || archive "$p" "$c" ;;
+4*) if [ "$w" = tree ]; then
+k=$(archive "$p" | head -c $((c+1)) | wc -c)
+[ $((k%512)) -eq 0 ] && [ $((k)) -gt 0 ] && k=$((k)) || k=
+fi ;;
 esac
 fi
 if [ -n "$x" ]; then printf 'X\0%s\0%s\0' "$x" "$y"; continue; fi
@@ -134,8 +131,10 @@ number passwd "$u" "${z%%/*}" "$a"; o=$N
 number group "$g" "${z##*/}" "$b"; q=$N
 fi
 printf 'K\0%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$s" "$t" "$h" "$o" "$q" "$M" "$k"
-[ -z "$k" ] || { head -c "$k" <"${A:-$p}"; printf '\0'; }
-[ -z "$A" ] || rm -f "$A"
+if [ -n "$k" ]; then
+case $s in 4*) archive "$p" | head -c "$k" ;; *) head -c "$k" <"$p" ;; esac
+printf '\0'
+fi
 done
 }
 "#;

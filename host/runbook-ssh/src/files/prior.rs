@@ -36,8 +36,8 @@ pub(crate) async fn prior(machine: &Arc<Machine>, act: &FilesAct, ctx: &CallCont
     };
     check(attributes)?;
     let asked = Asked {
-        // A plan puts nothing back, and leaves no file there even for a moment.
-        what: if act.want == FileWant::Absent && !ctx.read_only { "tree" } else { "prior" },
+        // Also in plans: what was seen ahead is what a run goes by.
+        what: if act.want == FileWant::Absent { "tree" } else { "prior" },
         path: path.clone(),
         jail: jail(ctx.jail.as_deref())?,
         wanted: compare.to_owned(),

@@ -1,6 +1,7 @@
 //! What changes leave at a machine, and what is made of it when their answer was lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ async fn marked_commands_answer_as_others_do() {
             assert!(error.to_string().contains("working directory"), "{error}");
         }
         world.backend.close().await;
-        assert!(!Path::new(&world.path("state/runbook-target")).exists(), "{flavour:?}: something was left behind");
+        assert!(!Path::new(&world.path("state")).exists(), "{flavour:?}: something was left behind");
     }
 }
 
@@ -222,7 +223,7 @@ async fn a_late_text_of_an_older_session_refuses_itself() {
         // Its note tells that it did nothing.
         assert_eq!(settle(&next, &change, &before, &session(&world, 2, 2)).await, Finding::NotDone);
         next.backend.close().await;
-        assert!(!Path::new(&world.path("state/runbook-target")).exists());
+        assert!(!Path::new(&world.path("state")).exists());
     }
 }
 
@@ -253,4 +254,73 @@ async fn files_are_settled_by_what_lies_there() {
     let change = precious("true");
     let error = world.backend.settle(&node(), &change, &Prior::None, &world.ctx).await.unwrap_err();
     assert!(matches!(error, CallError::Invalid(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_reboot_is_settled_by_the_boot_id() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        let file = world.path("boot_id");
+        fs::write(&file, "b1\n").unwrap();
+        for name in ["systemctl", "shutdown", "reboot"] {
+            let stand_in = world.path(&format!("bin/{name}"));
+            let _ = fs::remove_file(&stand_in);
+            fs::write(&stand_in, format!("#!/bin/sh\necho told >>{}\n", world.path("told"))).unwrap();
+            fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let again = || world.again_with(|backend| backend.with_boot_id(&file));
+        let change = Act::Ssh(SshAct::Reboot { timeout_ms: 60_000 });
+        let before = again().backend.prior(&node(), &change, &world.ctx).await.unwrap();
+        assert_eq!(before, Prior::Process { done: None, boot_id: "b1".into() }, "{flavour:?}");
+        let later = async |session_number, before: &Prior| {
+            let next = again();
+            let finding = settle(&next, &change, before, &session(&world, session_number, 1)).await;
+            next.backend.close().await;
+            finding
+        };
+        assert_eq!(later(2, &before).await, Finding::NotDone, "{flavour:?}");
+        fs::write(&file, "b2\n").unwrap();
+        assert_eq!(done(later(3, &before).await).stdout.0, b"b2\n");
+        assert!(matches!(later(4, &Prior::None).await, Finding::Unclear(_)));
+        // One that came about meanwhile is not asked for again.
+        let next = again();
+        let answer = next.backend.act(&node(), &change, &before, &session(&world, 5, 1)).await.unwrap();
+        assert!(matches!(&answer, Answer::Outcome(Outcome::Done(output)) if output.stdout.0 == b"b2\n"), "{answer:?}");
+        assert!(!Path::new(&world.path("told")).exists(), "{flavour:?}: it was told to reboot");
+    }
+}
+
+#[tokio::test]
+async fn output_is_kept_only_where_there_are_tools_for_it() {
+    let tools = ["mkdir", "mv", "date", "rmdir"];
+    for more in [&["tee"][..], &["mkfifo"], &[]] {
+        let world = World::with_tools(&[&tools[..], more].concat());
+        let change = precious("echo out; echo err >&2");
+        let before = prior(&world, &change).await;
+        let output = act(&world, &change, &session(&world, 1, 1)).await.unwrap();
+        assert_eq!(
+            (output.stdout.0.as_slice(), output.stderr.0.as_slice()),
+            (&b"out\n"[..], &b"err\n"[..]),
+            "{more:?}"
+        );
+        let output = done(settle(&world.again(), &change, &before, &session(&world, 2, 1)).await);
+        assert_eq!(output.exit, Exit::Code(0));
+        assert!(output.stderr.lossy().contains("lost with the connection"), "{more:?}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_noted_is_not_made() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        act(&world, &precious("true"), &session(&world, 1, 1)).await.unwrap();
+        // The state folder is lost while the lease is held.
+        fs::remove_dir_all(world.path("state/runbook-target/runs")).unwrap();
+        for undo in [Undo::Harmless, Undo::ByHand("look".into())] {
+            let change = run(vec![argv(&["touch", &world.path("made")])], None, undo);
+            let error = act(&world, &change, &session(&world, 1, 2)).await.unwrap_err();
+            assert!(error.to_string().contains("could not be noted"), "{flavour:?}: {error}");
+        }
+        assert!(!Path::new(&world.path("made")).exists());
+    }
 }

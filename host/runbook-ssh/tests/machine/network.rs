@@ -4,12 +4,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
-use runbook_engine::backend::Backend as _;
+use runbook_engine::backend::{Backend as _, CallContext};
 use runbook_model::call::{
-    Act, Answer, CallError, Exit, HttpRequest, Look, Outcome, Prior, SshAct, SshLook, Text, TextPart, Undo,
+    Act, Answer, CallError, Exit, Finding, HttpRequest, Look, Outcome, Prior, SshAct, SshLook, Text, TextPart, Undo,
 };
 
-use crate::world::{World, node};
+use crate::world::{World, mark, node};
 
 /// An HTTP server that remembers what it was asked. /big is larger than allowed; /gone is 404.
 fn server() -> (String, Arc<Mutex<Vec<String>>>) {
@@ -174,4 +174,30 @@ async fn names_are_resolved_by_the_machine() {
     let look = SshLook::Resolve { name: "localhost".into(), record_type: "A".into(), server: None };
     let names = world.backend.look(&node(), &Look::Ssh(look), &world.ctx).await.unwrap();
     assert_eq!(names, Answer::Names(vec!["127.0.0.1".into()]));
+}
+
+#[tokio::test]
+async fn what_a_server_answered_comes_with_the_next_session() {
+    let (address, seen) = server();
+    for tool in ["curl", "python3"] {
+        let world = World::with_tools(&[tool, "mkfifo", "tee", "mkdir", "mv", "date", "rmdir"]);
+        for (path, code) in [("/", 0), ("/gone", 22)] {
+            let request = HttpRequest { body: Text::plain("x"), ..request("POST", format!("{address}{path}")) };
+            let undo = Undo::ByHand("look".into());
+            let change = Act::Ssh(SshAct::Http { request, undo });
+            let before = world.backend.prior(&node(), &change, &world.ctx).await.unwrap();
+            let ctx = |session| CallContext { mark: mark("r1", session, 1), ..world.ctx.clone() };
+            let (first, second) = (world.again(), world.again());
+            let answer = first.backend.act(&node(), &change, &before, &ctx(1)).await.unwrap();
+            assert!(
+                matches!(&answer, Answer::Outcome(Outcome::Done(output)) if output.exit == Exit::Code(code)),
+                "{tool}: {answer:?}"
+            );
+            let asked = seen.lock().unwrap().len();
+            let finding = second.backend.settle(&node(), &change, &before, &ctx(2)).await.unwrap();
+            assert_eq!(finding, Finding::Done(answer), "{tool}");
+            assert_eq!(seen.lock().unwrap().len(), asked, "it was sent again");
+            second.backend.close().await;
+        }
+    }
 }
