@@ -2,6 +2,7 @@
 
 mod ask;
 mod disks;
+mod durable;
 mod ending;
 mod hostile;
 mod language;

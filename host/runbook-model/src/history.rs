@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::call::{CallError, Change, Prior, Request, Response};
-use crate::event::{Diff, Event, Instance, PluginPin, Receipt, Record, Settlement, StepOutcome, StepSketch, Verb};
+use crate::event::{
+    Diff, Event, Instance, PluginPin, Receipt, Record, RunOutcome, Settlement, StepOutcome, StepSketch, Verb,
+};
 use crate::journal::ReadError;
 use crate::state::{Call, State};
 
@@ -43,6 +45,8 @@ pub struct History {
     pub receipts: Vec<(Instance, Receipt)>,
     /// Where a person is needed.
     pub stuck: BTreeMap<Instance, Stuck>,
+    /// How the last session ended that carried the runbook out; none where it did not, or where something was taken back since.
+    pub carried_out: Option<RunOutcome>,
 }
 
 /// Why a person is needed.
@@ -246,6 +250,11 @@ impl History {
         })
     }
 
+    /// Whether the runbook was carried out, and nothing of it is left to do.
+    pub fn is_complete(&self) -> bool {
+        self.carried_out == Some(RunOutcome::Succeeded) && !self.state.holds_targets()
+    }
+
     /// Changes that still wait for their time, the last one first.
     pub fn waiting(&self) -> impl Iterator<Item = &Entry> {
         self.stack
@@ -271,6 +280,13 @@ impl History {
             }
             Event::Reopened { sha256, steps, plugins, verb, .. } => {
                 (self.sha256, self.steps, self.plugins, self.verb) = (sha256, steps, plugins, Some(verb));
+                if verb == Verb::Resume {
+                    self.carried_out = None;
+                }
+            }
+            // What a person did or said is no end of the runbook, and a failed one goes on after it.
+            Event::RunFinished { outcome, .. } if matches!(self.verb, Some(Verb::Exec | Verb::Resume)) => {
+                self.carried_out = Some(outcome);
             }
             Event::Stuck { instance, call, why, manual } => {
                 self.stuck.insert(instance, Stuck { call, why, manual });
@@ -331,6 +347,7 @@ impl History {
             }
             Event::TakenBack { instance, .. } => {
                 self.stuck.remove(&instance);
+                self.carried_out = None;
                 // What it did is not there any more: a resume does it again.
                 let past = self.past.entry(instance).or_default();
                 past.ended = None;

@@ -12,6 +12,7 @@ mod manual;
 mod package;
 mod probe;
 mod reboot;
+mod receipt;
 mod service;
 mod snap;
 mod wait;
@@ -35,5 +36,6 @@ runbook_sdk::plugin! {
         "reboot" => reboot::converge;
         "assert" => assert::converge;
         "manual" => manual::converge;
+        "receipt" => receipt::converge;
     }
 }

@@ -63,9 +63,7 @@ pub(crate) async fn resume(args: args::Resume) -> Result<u8, CliError> {
     let faults = drill::faults(&args.drill)?;
     let mut opened = Opened::new(runs_dir::find_open(args.run.as_deref())?)?;
     let run = opened.run.clone();
-    let state = &opened.past.state;
-    if state.finished() == Some(RunOutcome::Succeeded) && !state.holds_targets() && opened.past.verb != Some(Verb::Undo)
-    {
+    if opened.past.is_complete() {
         return Err(CliError::usage(format!("the run {run} came to its end: there is nothing to go on with"))
             .hint(format!("runbook exec {} begins a new one", opened.begun.path.display())));
     }
