@@ -296,8 +296,11 @@ pub(crate) struct Show {
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
     /// Print the journal's records on stdout as JSON lines
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kept")]
     pub(crate) json: bool,
+    /// Print on stdout what was there before the change that has this record in the journal
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) kept: Option<u64>,
 }
 
 /// `runbook plugin`.

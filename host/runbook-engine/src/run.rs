@@ -289,6 +289,7 @@ impl Engine {
         let last = Event::RunFinished { outcome, summary: summary.clone(), elapsed_ms: millis(started) };
         self.shared.journal.append(last, true).await?;
         self.shared.journal.settle().await;
+        unwind::take_charge(&self.shared).await?;
         Ok(Ended { outcome, summary })
     }
 
