@@ -251,3 +251,18 @@ fn a_drill_fails_where_it_is_told_to_and_says_so() {
     env.write("x.toml", runbook(&lab, "root", "", STEPS));
     env.run(&["exec", "x.toml", "--drill-unreachable", "h2"]).code(1).stderr_has("h2 does not answer (a drill)");
 }
+
+#[test]
+fn a_run_is_replayed_without_its_hosts() {
+    let (mut lab, env) = (lab(), TestEnv::new());
+    env.write("x.toml", runbook(&lab, "root", "", STEPS));
+    env.run(&["exec", "x.toml"]).ok();
+    for host in ["h1", "h2"] {
+        lab.host_mut(host).stop();
+    }
+    env.run(&["replay"]).ok().stdout_has("= count on h1").stdout_has("same: 10 attempts");
+    let traced = env.run(&["replay", "--step", "conf", "--trace"]).ok();
+    let traced = traced.stdout_has("write /srv/app/etc/conf on h2").stdout_has("files.write ${input.path}").stdout;
+    assert!(!traced.contains("ledger"), "{traced}");
+    env.run(&["replay", "--step", "nothing"]).code(2).stderr_has("nothing of a step `nothing` is recorded");
+}

@@ -98,6 +98,14 @@ pub(crate) enum Command {
   runbook show            the last run
   runbook show 20261121   the last run whose name begins so")]
     Show(Show),
+    /// Execute the plugins of a run once more against the answers that it recorded, without any network
+    ///
+    /// Shows where a plugin that was changed since would have acted differently; then the exit code is 10.
+    #[command(after_help = "Examples:
+  runbook replay                            the last run
+  runbook replay 20261121 --step registry   one step of a run
+  runbook replay --trace                    with every call, the grant that let it pass, and how long it took")]
+    Replay(Replay),
     /// Look into plugins
     #[command(subcommand)]
     Plugin(Plugin),
@@ -301,6 +309,20 @@ pub(crate) struct Show {
     /// Print on stdout what was there before the change that has this record in the journal
     #[arg(long, value_name = "RECORD")]
     pub(crate) kept: Option<u64>,
+}
+
+/// `runbook replay`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// The run, or the beginning of its name; the last one where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "ID")]
+    pub(crate) step: Option<String>,
+    /// Print every recorded call, with the grant that let it pass and how long it took
+    #[arg(long)]
+    pub(crate) trace: bool,
 }
 
 /// `runbook plugin`.

@@ -577,15 +577,8 @@ fn is_of(instance: &Instance, step: &str) -> bool {
 
 /// Whether an undo leaves what this instance did.
 fn spares(runbook: &Runbook, instance: &Instance) -> bool {
-    let (first, rest) = instance.step.split_once('/').map_or((instance.step.as_str(), None), |(a, b)| (a, Some(b)));
-    let Some(step) = runbook.step(first.split('[').next().unwrap_or(first)) else { return false };
-    match (&step.uses, rest) {
-        _ if step.undo == UndoMode::None => true,
-        (Uses::Include { runbook, .. }, Some(rest)) => {
-            spares(runbook, &Instance { step: rest.to_owned(), ..instance.clone() })
-        }
-        _ => false,
-    }
+    let trail = runbook.trail(&instance.step);
+    trail.is_some_and(|steps| steps.iter().any(|step| step.undo == UndoMode::None))
 }
 
 /// How the run is going.

@@ -78,6 +78,39 @@ pub struct Past {
     changed: bool,
 }
 
+/// One attempt of an instance, as it was recorded.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Of which instance.
+    pub instance: Instance,
+    /// What it did.
+    pub past: Past,
+}
+
+/// All attempts of a run, in the order in which they ended, with those that did not end at the end.
+///
+/// # Errors
+///
+/// The records cannot follow each other.
+pub fn attempts(records: impl IntoIterator<Item = Record>) -> Result<Vec<Attempt>, String> {
+    let (mut history, mut attempts) = (History::default(), Vec::new());
+    let take = |history: &History, attempts: &mut Vec<Attempt>, instance: &Instance| {
+        if let Some(past) = history.past(instance).filter(|past| past.started.is_some()) {
+            attempts.push(Attempt { instance: instance.clone(), past: past.clone() });
+        }
+    };
+    for record in records {
+        if let Event::StepStarted { instance, .. } | Event::TakenBack { instance, .. } = &record.event {
+            take(&history, &mut attempts, instance);
+        }
+        history.read(record)?;
+    }
+    for instance in history.past.keys() {
+        take(&history, &mut attempts, instance);
+    }
+    Ok(attempts)
+}
+
 /// How an attempt began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Started {

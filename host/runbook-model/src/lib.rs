@@ -28,6 +28,7 @@ pub mod state;
 pub mod summary;
 pub mod undo;
 pub mod undo_kube;
+pub mod words;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]

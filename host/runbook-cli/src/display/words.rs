@@ -1,6 +1,5 @@
 //! Events in a person's words.
 
-use runbook_model::call::{Act, Call, KubeLook, Look, Request, SshAct, SshLook};
 use runbook_model::event::{StepOutcome, Verb};
 
 /// An outcome in a word.
@@ -47,35 +46,6 @@ pub(crate) fn safe(text: &str) -> String {
         (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// What a call does, short.
-pub(crate) fn request(request: &Request) -> String {
-    let argv = |argv: &[String]| argv.join(" ");
-    match &request.call {
-        Call::Change(change) if !change.effect.summary.is_empty() => change.effect.summary.clone(),
-        Call::Change(change) => match &change.act {
-            Act::Ssh(SshAct::Run { pipeline, .. }) => {
-                pipeline.iter().map(|command| argv(&command.argv)).collect::<Vec<_>>().join(" | ")
-            }
-            Act::Ssh(SshAct::Confirm { commit, .. }) => commit.argv.join(" "),
-            Act::Ssh(SshAct::Reboot { .. }) => "reboot".to_owned(),
-            Act::Ssh(SshAct::Http { request, .. }) => format!("{} {}", request.method, request.url),
-            Act::Files(act) => act.path.clone(),
-            Act::Kube(_) => "a change in the cluster".to_owned(),
-        },
-        Call::Look(Look::Ssh(SshLook::Observe { commands })) => {
-            commands.first().map(|command| argv(&command.argv)).unwrap_or_default()
-        }
-        Call::Look(Look::Ssh(SshLook::Facts)) => "facts".to_owned(),
-        Call::Look(Look::Ssh(SshLook::Http { request })) => request.url.clone(),
-        Call::Look(Look::Ssh(SshLook::Tcp { address, port, .. })) => format!("{address}:{port}"),
-        Call::Look(Look::Ssh(SshLook::Resolve { name, .. })) => name.clone(),
-        Call::Look(Look::Files(look)) => look.path().to_owned(),
-        Call::Look(Look::Kube(KubeLook::Get { object } | KubeLook::Wait { object, .. })) => object.to_string(),
-        Call::Look(Look::Kube(_)) => "a look into the cluster".to_owned(),
-        Call::Note(_) => String::new(),
-    }
 }
 
 #[cfg(test)]
