@@ -186,9 +186,17 @@ impl Cluster {
         last
     }
 
+    /// Waits until an object, by `kind/name`, is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it is not within two minutes.
+    pub fn wait_absent(&self, object: &str) {
+        wait_until(&format!("{object} goes"), Duration::from_secs(120), || self.get(object).is_none());
+    }
+
     /// What was asked of the API server with [`kubeconfig`](Self::kubeconfig), changes (dry runs too) and entries into containers
-    /// alone: `verb uri`, such as `patch /api/v1/namespaces/x/persistentvolumeclaims/chime?dryRun=All`. Not the lease that keeps other
-    /// runs away.
+    /// alone: `verb uri`, such as `patch /api/v1/namespaces/x/persistentvolumeclaims/chime?dryRun=All`.
     ///
     /// # Panics
     ///
@@ -197,8 +205,7 @@ impl Cluster {
         let lines = read(&self.admin.with_file_name("audit.log"));
         let records = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = records.filter(|r| r["user"]["username"] == self.namespace.as_str());
-        let asked = ours.filter_map(|r| Some(format!("{} {}", r["verb"].as_str()?, r["requestURI"].as_str()?)));
-        asked.filter(|line| !line.contains("/namespaces/kube-system/leases")).collect()
+        ours.filter_map(|r| Some(format!("{} {}", r["verb"].as_str()?, r["requestURI"].as_str()?))).collect()
     }
 }
 
