@@ -96,6 +96,16 @@ impl Bench {
         self.env.run(&["exec", "r.toml", "--yes"])
     }
 
+    /// `runbook resume`, with a yes to every question.
+    pub(crate) fn resume(&self) -> Outcome {
+        self.env.run(&["resume", "--yes"])
+    }
+
+    /// `runbook undo`.
+    pub(crate) fn undo(&self) -> Outcome {
+        self.env.run(&["undo"])
+    }
+
     /// What was really changed with the kubeconfig of the runbook after the first `from` entries of the audit log.
     pub(crate) fn changes_since(&self, from: usize) -> Vec<String> {
         let asked = self.cluster.changes_asked().into_iter().skip(from);
@@ -137,6 +147,27 @@ impl Bench {
                         .map(|meta| (meta.remove("resourceVersion"), meta.remove("managedFields")));
                 }
                 objects.insert(name, Value::Object(std::mem::take(object)));
+            }
+        }
+        objects
+    }
+
+    /// What a person wrote into the objects of the namespace and its volumes, by kind and name: without what the API server counts
+    /// and what controllers and runs report. Pods and their ReplicaSets come and go; their Deployments say what is to be there.
+    pub(crate) fn shapes(&self) -> BTreeMap<String, Value> {
+        let lives = ["Pod ", "ReplicaSet ", "Lease ", "Endpoints ", "EndpointSlice ", "ControllerRevision ", "Event "];
+        let mut objects = self.objects();
+        objects.retain(|name, _| !lives.iter().any(|kind| name.starts_with(kind)));
+        for object in objects.values_mut() {
+            if let Some(object) = object.as_object_mut() {
+                object.remove("status");
+            }
+            if let Some(meta) = object["metadata"].as_object_mut() {
+                for counted in ["resourceVersion", "generation", "managedFields", "uid", "creationTimestamp"] {
+                    meta.remove(counted);
+                }
+                let revision = "deployment.kubernetes.io/revision";
+                meta.get_mut("annotations").and_then(Value::as_object_mut).map(|notes| notes.remove(revision));
             }
         }
         objects

@@ -1,11 +1,11 @@
-//! A migration that is cut off in the middle of the copy ends well when it is run again.
+//! A migration that is cut off in the middle of the copy: gone on with, it ends well; taken back, all is as it was.
 
 use std::time::Duration;
 
 use runbook_tests::{Tree, wait_until};
 use rustix::process::Signal;
 
-use crate::bench::{Bench, noise};
+use crate::bench::{Bench, assert_same, noise};
 use crate::migrate::{MOVE, assert_moved};
 
 /// Starts a migration, and sends a signal when half a copy is on the disk.
@@ -31,7 +31,9 @@ fn after_a_kill() {
     assert_eq!(killed.signal, Some(9), "{killed}");
     let was = Tree::of(bench.volume("old"));
     assert_eq!(bench.cluster.get("deployment/chime").expect("it is there")["spec"]["replicas"], 0, "nobody woke it up");
-    bench.exec().ok();
+    // Nobody begins anew on top of it.
+    bench.exec().code(4).stderr_has("runbook resume");
+    bench.resume().ok();
     assert_moved(&bench, &was);
     bench.exec_again_changes_nothing();
 }
@@ -46,7 +48,29 @@ fn after_an_interrupt() {
     assert_eq!(bench.cluster.get("deployment/chime").expect("it is there")["spec"]["replicas"], 1, "{cancelled}");
     let claim = bench.cluster.get("pvc/chime").expect("it is there");
     assert_eq!(claim["spec"]["storageClassName"], "microk8s-hostpath");
-    bench.exec().ok();
+    bench.resume().ok();
     assert_moved(&bench, &was);
     bench.exec_again_changes_nothing();
+}
+
+#[test]
+fn taken_back_after_a_kill() {
+    let bench = Bench::with_chime();
+    let before = bench.shapes();
+    let killed = cut_off(&bench, Signal::KILL);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let was = Tree::of(bench.volume("old"));
+    bench.undo().ok();
+    bench.settle();
+    // A claim goes when the last pod that mounts it has gone. The lab has no provisioner, whose part it is then to do away with the
+    // volume.
+    bench.cluster.wait_absent("pvc/chime-mig");
+    bench.cluster.kubectl(&["delete", &format!("pv/{}-new1", bench.cluster.namespace())]);
+    std::fs::remove_dir_all(bench.volume("new1")).expect("the volume can be removed");
+    std::fs::create_dir(bench.volume("new1")).expect("the volume can be made anew");
+    bench.cluster.apply("volumes.yaml");
+    assert_same(&before, &bench.shapes());
+    was.assert_unchanged();
+    bench.exec().ok();
+    assert_moved(&bench, &was);
 }

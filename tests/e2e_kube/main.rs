@@ -2,7 +2,9 @@
 
 mod apply;
 mod bench;
+mod blocks;
 mod dr;
+mod durable;
 mod interrupted;
 mod migrate;
 mod purity;

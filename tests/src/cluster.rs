@@ -9,12 +9,15 @@ use serde_json::Value;
 use crate::outcome::Outcome;
 use crate::tools::{must, must_feed, open_temp_dir, put, read, serial, tests_dir, text, wait_until};
 
-/// A namespace of the lab's cluster, with a directory of the node for its volumes. Both go when this is dropped.
+/// A namespace of the lab's cluster, with a directory of the node for its volumes. Both go when this is dropped. A run has a cluster for
+/// itself, and so has this: there is one at a time.
 #[derive(Debug)]
 pub struct Cluster {
     admin: PathBuf,
     namespace: String,
     root: tempfile::TempDir,
+    /// Held while this lives.
+    _turn: std::fs::File,
 }
 
 impl Cluster {
@@ -29,13 +32,17 @@ impl Cluster {
                 "RUNBOOK_TEST_KUBECONFIG is not set: use `tests/run kube`, or first `eval \"$(tests/kube-lab/lab up full)\"`"
             )
         }));
+        let turn = std::fs::File::create(admin.with_file_name("turn")).expect("the cluster's folder can be written to");
+        turn.lock().expect("the file can be locked");
         let namespace = format!("rb-{}-{}", std::process::id(), serial());
         let root = open_temp_dir("runbook-node-", &std::env::temp_dir());
         for dir in ["old", "new1", "new2"] {
             std::fs::create_dir(root.path().join(dir)).expect("a fresh directory can be written to");
         }
-        let cluster = Self { admin, namespace, root };
+        let cluster = Self { admin, namespace, root, _turn: turn };
         cluster.write_kubeconfig(&cluster.kubeconfig(), "extendedKeyUsage=clientAuth\n");
+        // A test that failed after it killed a run has left its lease.
+        cluster.kubectl(&["delete", "lease", "runbook", "--namespace=kube-system", "--ignore-not-found"]);
         cluster.kubectl(&["create", "namespace", cluster.namespace()]);
         // Another test may make them at the same moment: then one of the two is told that they are there.
         let classes = text(&tests_dir().join("kube/classes.yaml")).to_owned();
@@ -179,6 +186,15 @@ impl Cluster {
         last
     }
 
+    /// Waits until an object, by `kind/name`, is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it is not within two minutes.
+    pub fn wait_absent(&self, object: &str) {
+        wait_until(&format!("{object} goes"), Duration::from_secs(120), || self.get(object).is_none());
+    }
+
     /// What was asked of the API server with [`kubeconfig`](Self::kubeconfig), changes (dry runs too) and entries into containers
     /// alone: `verb uri`, such as `patch /api/v1/namespaces/x/persistentvolumeclaims/chime?dryRun=All`.
     ///
@@ -198,10 +214,11 @@ impl Drop for Cluster {
         // Grace period 0: nobody waits for the pods of a test, and the kubelet is told at once.
         let ours = format!("test={}", self.namespace);
         // The namespace first: then nobody makes new pods for those that go.
-        let deletions: [&[&str]; 3] = [
+        let deletions: [&[&str]; 4] = [
             &["namespace", &self.namespace],
             &["pods", "--all", "--grace-period=0", "--force"],
             &["persistentvolumes", "-l", &ours],
+            &["nodes", "-l", &ours],
         ];
         for what in deletions {
             let argv = [&["delete", "--wait=false"], what].concat();

@@ -60,6 +60,10 @@ pub struct Action {
     /// Whether it has post-conditions of its own. The SDK says no where there is no function for them: then none is called.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub verifies: bool,
+    /// What it leaves must not last: a step that uses it stands in a block, at whose end the action's own deferred changes put back
+    /// what was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_block: bool,
 }
 
 fn yes() -> bool {

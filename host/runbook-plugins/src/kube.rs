@@ -2,7 +2,7 @@
 
 use runbook_model::call::{
     Act, Answer, Call, CallError, Change, Condition, DeleteOptions, KubeAct, KubeLook, Look, ObjectRef, Outcome,
-    PatchType, PodOutput, Propagation, ResourceKind, Selector, SourceRef, Target,
+    PatchType, PodOutput, PodUndo, Propagation, ResourceKind, Selector, SourceRef, Target,
 };
 use wasmtime::component::Resource;
 
@@ -212,23 +212,24 @@ impl guest::HostCluster for State {
         container: Option<String>,
         argv: Vec<String>,
         stdin: Vec<u8>,
-        irreversible: Option<String>,
+        done_when: Option<Vec<String>>,
+        undo: guest::PodUndo,
         effect: Effect,
-    ) -> Result<Option<guest::PodOutput>, Fault> {
+    ) -> Result<guest::PodOutcome, Fault> {
         let act = KubeAct::Exec {
             pod: object_ref(pod)?,
             container: optional_name("a container", container)?,
             argv,
             stdin: stdin.into(),
-            done_when: None,
-            undo: irreversible.map_or(runbook_model::call::PodUndo::ByHand(String::new()), |text| {
-                runbook_model::call::PodUndo::Irreversible(convert::line(&text))
-            }),
+            done_when,
+            undo: pod_undo(undo),
         };
         let answer = self.kube_act(&cluster, act, effect).await?;
         match take!(answer, Answer::Outcome) {
-            Outcome::PodDone(done) => Ok(Some(pod_output(done))),
-            Outcome::Already | Outcome::Planned | Outcome::Deferred => Ok(None),
+            Outcome::PodDone(done) => Ok(guest::PodOutcome::Done(pod_output(done))),
+            Outcome::Already => Ok(guest::PodOutcome::Already),
+            Outcome::Planned => Ok(guest::PodOutcome::Planned),
+            Outcome::Deferred => Ok(guest::PodOutcome::Deferred),
             Outcome::Done(_) => Err(convert::wrong_answer()),
         }
     }
@@ -296,6 +297,15 @@ fn selected(selector: guest::Selector) -> Result<Selector, Fault> {
         labels: optional_name("a label selector", selector.labels)?,
         fields: optional_name("a field selector", selector.fields)?,
     })
+}
+
+fn pod_undo(undo: guest::PodUndo) -> PodUndo {
+    match undo {
+        guest::PodUndo::Inverse(argv) => PodUndo::Inverse(argv),
+        guest::PodUndo::Harmless => PodUndo::Harmless,
+        guest::PodUndo::Irreversible(consequence) => PodUndo::Irreversible(convert::line(&consequence)),
+        guest::PodUndo::ByHand(instructions) => PodUndo::ByHand(instructions),
+    }
 }
 
 fn pod_output(output: PodOutput) -> guest::PodOutput {

@@ -7,6 +7,7 @@ mod assert;
 mod command;
 mod edit;
 mod files;
+mod halt;
 mod kube;
 mod manual;
 mod package;
@@ -33,6 +34,8 @@ runbook_sdk::plugin! {
         "wait" => wait::converge;
         "kube-apply" => kube::apply;
         "kube-wait" => kube::wait;
+        "kube-scale" => halt::scale;
+        "kube-cordon" => halt::cordon;
         "reboot" => reboot::converge;
         "assert" => assert::converge;
         "manual" => manual::converge;

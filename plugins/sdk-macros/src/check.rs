@@ -44,6 +44,9 @@ fn check_action(action: &Action, say: &mut dyn FnMut(String)) {
     for (index, ask) in action.asks.iter().enumerate() {
         check_ask(ask, &action.inputs, &mut |message| say(format!("ask {}: {message}", index + 1)));
     }
+    if action.needs_block && action.asks.iter().all(|ask| rights(ask.call).0) {
+        say("needs_block has no meaning: it asks for nothing that changes anything".to_owned());
+    }
 }
 
 fn check_schema(schema: &Value, what: &str, say: &mut dyn FnMut(String)) {
@@ -146,7 +149,23 @@ fn check_star(text: &str, say: &mut dyn FnMut(String)) {
 }
 
 fn check_rights(ask: &Ask, say: &mut dyn FnMut(String)) {
-    let (looks, knows_privileged) = match ask.call {
+    let (looks, knows_privileged) = rights(ask.call);
+    if ask.privileged && !knows_privileged {
+        say(format!("{:?} knows no `privileged`", ask.call));
+    }
+    match &ask.irreversible {
+        Some(_) if looks => say(format!("{:?} only looks, so it cannot be irreversible", ask.call)),
+        Some(consequence) => check_line(consequence, "irreversible", say),
+        None => {}
+    }
+    if ask.needs_receipt.is_some() && ask.irreversible.is_none() {
+        say(format!("{:?} needs a receipt, so it must be `irreversible`", ask.call));
+    }
+}
+
+/// Whether it only looks, and whether it can be had with the rights of `become`.
+fn rights(call: Power) -> (bool, bool) {
+    match call {
         Power::SshObserve | Power::FilesRead => (true, true),
         Power::SshChange | Power::SshReboot | Power::FilesWrite => (false, true),
         Power::SshNet | Power::ControllerRead | Power::KubeRead | Power::KubeLogs | Power::KubeExecObserve => {
@@ -160,17 +179,6 @@ fn check_rights(ask: &Ask, say: &mut dyn FnMut(String)) {
         | Power::KubeScale
         | Power::KubeEvict
         | Power::KubeExecChange => (false, false),
-    };
-    if ask.privileged && !knows_privileged {
-        say(format!("{:?} knows no `privileged`", ask.call));
-    }
-    match &ask.irreversible {
-        Some(_) if looks => say(format!("{:?} only looks, so it cannot be irreversible", ask.call)),
-        Some(consequence) => check_line(consequence, "irreversible", say),
-        None => {}
-    }
-    if ask.needs_receipt.is_some() && ask.irreversible.is_none() {
-        say(format!("{:?} needs a receipt, so it must be `irreversible`", ask.call));
     }
 }
 
@@ -250,6 +258,15 @@ mod tests {
     #[test]
     fn a_good_manifest_has_no_mistakes() {
         assert_eq!(mistakes("demo", "demo"), "");
+    }
+
+    #[test]
+    fn only_what_changes_something_needs_a_block() {
+        let needs_block = "summary = \"Says hello.\"\nneeds_block = true";
+        assert_eq!(mistakes("summary = \"Says hello.\"", needs_block), "");
+        let looks = GOOD.replace("summary = \"Says hello.\"", needs_block).replace("ssh.change", "ssh.observe");
+        let found = check(&toml::from_str(&looks).expect("a manifest")).join("\n");
+        assert!(found.contains("needs_block has no meaning"), "{found}");
     }
 
     #[test]

@@ -6,9 +6,8 @@ use serde_json::Value;
 
 use crate::bindings::runbook::base::types::CallError;
 use crate::bindings::runbook::kube::clusters as raw;
-use crate::change::Outcome;
-use crate::command::{Exit, Output, said};
 use crate::effect::{Effect, effect_methods};
+use crate::pod::Exec;
 use crate::{Condition, Error, ObjectRef, Period, Propagation, Result, Selector, Source, Verdict};
 
 /// The cluster that the step named.
@@ -175,13 +174,11 @@ impl Cluster {
     /// A program in a pod: program and arguments. Nothing runs yet.
     pub fn exec(&self, pod: &ObjectRef, argv: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
         Exec {
-            cluster: self,
+            cluster: &self.0,
             pod: pod.clone(),
             container: None,
             argv: argv.into_iter().map(Into::into).collect(),
             stdin: Vec::new(),
-            irreversible: None,
-            effect: Effect::new(""),
         }
     }
 
@@ -278,74 +275,5 @@ impl KubeChange<'_> {
             }
         };
         Ok(verdict?)
-    }
-}
-
-/// A program in a pod, made by [`Cluster::exec`].
-#[must_use = "nothing runs until it is observed, or its change is run"]
-pub struct Exec<'a> {
-    cluster: &'a Cluster,
-    pod: ObjectRef,
-    container: Option<String>,
-    argv: Vec<String>,
-    stdin: Vec<u8>,
-    irreversible: Option<String>,
-    effect: Effect,
-}
-
-impl Exec<'_> {
-    /// In this container; left out: the only one.
-    pub fn container(mut self, name: impl Into<String>) -> Self {
-        self.container = Some(name.into());
-        self
-    }
-
-    /// For a change: sent to its standard input.
-    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = bytes.into();
-        self
-    }
-
-    /// For a change: it cannot be taken back; the consequence in words. The manifest's ask must say `irreversible` too.
-    pub fn irreversible(mut self, consequence: impl Into<String>) -> Self {
-        self.irreversible = Some(consequence.into());
-        self
-    }
-
-    effect_methods!();
-
-    /// Runs it: it only looks. Also run in plans.
-    ///
-    /// # Errors
-    ///
-    /// What kept it from running.
-    pub fn observe(self) -> Result<Output> {
-        let pod = self.cluster.0.observe_exec(&self.pod.to_wit(), self.container.as_deref(), &self.argv)?;
-        Ok(self.output(pod))
-    }
-
-    /// Runs it: it changes something. [`Outcome::Planned`] in a plan.
-    ///
-    /// # Errors
-    ///
-    /// An exit code other than 0, with the end of its standard error; or what kept it from running.
-    pub fn change(mut self, summary: impl Into<String>) -> Result<Outcome> {
-        self.effect.set_summary(summary);
-        let done = self.cluster.0.change_exec(
-            &self.pod.to_wit(),
-            self.container.as_deref(),
-            &self.argv,
-            &self.stdin,
-            self.irreversible.as_deref(),
-            self.effect.to_wit(),
-        )?;
-        match done {
-            Some(pod) => Outcome::Done(self.output(pod)).judged(),
-            None => Ok(Outcome::Planned),
-        }
-    }
-
-    fn output(&self, pod: raw::PodOutput) -> Output {
-        Output::new(said(&self.argv, &self.pod.to_string()), Exit::Code(pod.exit_code), pod.stdout, pod.stderr)
     }
 }

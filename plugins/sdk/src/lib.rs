@@ -54,6 +54,7 @@ mod machine;
 mod mode;
 mod period;
 mod plugin;
+mod pod;
 mod text;
 mod tree;
 
@@ -66,7 +67,7 @@ pub mod run;
 pub mod template;
 
 pub use change::{Change, Confirmed, Outcome, Pipeline};
-pub use cluster::{Cluster, Exec, KubeChange};
+pub use cluster::{Cluster, KubeChange};
 pub use command::{Cmd, Exit, Output};
 pub use error::{Context, Error, Kind, Result};
 pub use http::{Http, HttpChange, Response};
@@ -74,6 +75,7 @@ pub use kube::{Condition, ObjectRef, Propagation, ResourceKind, Selector};
 pub use machine::{Facts, Machine};
 pub use mode::Mode;
 pub use period::Period;
+pub use pod::{Exec, PodChange};
 /// Makes a component of a manifest and one function per action.
 ///
 /// ```text

@@ -24,8 +24,6 @@ for d; do [ -d "$d" ] || { mkdir "$d"; [ -z "$owner" ] || chown "$owner" "$d"; c
 /// MODE OWNER FILE... (changing the owner takes mode bits away, so it comes first)
 const SET_ATTRIBUTES: &str = r#"set -eu; mode=$1 owner=$2; shift 2
 for f; do [ -z "$owner" ] || chown "$owner" "$f"; chmod "$mode" "$f"; done"#;
-/// FILE...
-const REMOVE: &str = r#"set -eu; for f; do rm -f "$f"; done"#;
 /// FILE SIZE: its content comes on standard input.
 const WRITE_MARKER: &str = r#"set -eu; cat >"$1.new"
 [ "$(wc -c <"$1.new")" -eq "$2" ] || { rm -f "$1.new"; echo "the marker did not arrive whole" >&2; exit 1; }
@@ -209,9 +207,8 @@ impl<'a> Todo<'a> {
                 script(cluster, input, SET_ATTRIBUTES, &[&mode, &owner], paths, &what)?;
             }
         }
-        for paths in self.extra.chunks(BATCH) {
-            let what = format!("remove {}, seeded earlier and not wanted any more", paths.join(", "));
-            script(cluster, input, REMOVE, &[], paths, &what)?;
+        for path in &self.extra {
+            remove(cluster, input, path)?;
         }
         Ok(())
     }
@@ -229,7 +226,19 @@ fn owner(input: &Input) -> String {
 fn script(cluster: &Cluster, input: &Input, text: &str, first: &[&str], paths: &[String], what: &str) -> Result<()> {
     let paths = paths.iter().map(|path| format!("{}/{path}", pod::TOP));
     let argv = ["sh", "-c", text, "sh"].into_iter().chain(first.iter().copied()).map(str::to_owned).chain(paths);
-    let _ran = cluster.exec(&pod::reference(input), argv).container(pod::CONTAINER).change(what)?;
+    let exec = cluster.exec(&pod::reference(input), argv).container(pod::CONTAINER);
+    // Folders, and the attributes of files whose content is put back: what an undo leaves of them is in nobody's way.
+    let _ran = exec.change(what).harmless().run()?;
+    Ok(())
+}
+
+/// One at a time: what became of it can then be seen when nobody heard how it ended.
+fn remove(cluster: &Cluster, input: &Input, path: &str) -> Result<()> {
+    let file = format!("{}/{path}", pod::TOP);
+    let exec = cluster.exec(&pod::reference(input), ["rm", "-f", &file]).container(pod::CONTAINER);
+    let change = exec.change(format!("remove {path}, seeded earlier and not wanted any more"));
+    let by_hand = format!("{path} had been put into {} by an earlier seed: seed it again", input.key());
+    let _ran = change.done_when(["test", "!", "-e", &file]).undo_by_hand(by_hand).run()?;
     Ok(())
 }
 
@@ -239,7 +248,8 @@ fn finish(cluster: &Cluster, input: &Input, set: &Set) -> Result<()> {
     let path = format!("{}/{}", pod::TOP, input.marker());
     let argv = ["sh", "-c", WRITE_MARKER, "sh", &path, &marker.len().to_string()].map(str::to_owned);
     let write = cluster.exec(&pod::reference(input), argv).container(pod::CONTAINER).stdin(marker);
-    let _written = write.change(format!("write the marker {}", input.marker()))?;
+    // It says what a later seed may remove. One that is left by an undo says too much: what it names is gone.
+    let _written = write.change(format!("write the marker {}", input.marker())).harmless().run()?;
     let object = ObjectRef::new("PersistentVolumeClaim", &input.claim).namespace(&input.namespace);
     let patch = json!({ "metadata": { "annotations": { input.record(): set.record(input) } } });
     cluster.patch_merge(&object, &patch).summary(format!("note on {object} what was put into it")).run()?;

@@ -102,6 +102,9 @@ fn write_action(out: &mut impl Write, manifest: &Manifest, action: &Action) -> i
         Need::Optional => writeln!(out, "  cluster: may be given")?,
         Need::Required => writeln!(out, "  cluster: needed")?,
     }
+    if action.needs_block {
+        writeln!(out, "  only in a block of steps (`[[step.do]]`), at whose end what it leaves is put back")?;
+    }
     write_properties(out, "with", &action.inputs)?;
     write_properties(out, "outputs", &action.outputs)?;
     for ask in &action.asks {

@@ -313,6 +313,13 @@ impl World<'_> {
 
     fn check_action(&self, step: &RawStep, plan: &Step, uses: &str, action: &Action, names: &Names<'_>) {
         with::check_action(self.r, step, uses, action, names);
+        if let (true, None, Some(UsesText::Action(text))) = (action.needs_block, &step.block, &step.uses) {
+            let message = format!(
+                "`{uses}` leaves a state that must not last: put it into a block (`[[step.do]]`), at whose end it is put back"
+            );
+            let help = "write `[[step]]` with an `id` above it, and make this and what needs that state `[[step.do]]`";
+            self.r.report(&text.span, Diagnostic::error("needs-block", message).help(help));
+        }
         let known = || self.clusters.iter().map(|c| c.name.as_str());
         match (&step.cluster, action.cluster) {
             (Some(_), Need::None) => {

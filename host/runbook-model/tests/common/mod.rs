@@ -98,6 +98,7 @@ pub(crate) fn catalog() -> Fakes {
                 ],
                 "outputs": { "type": "object", "properties": { "leader": text("its name") } }
             },
+            { "name": "pause", "summary": "must not last", "needs_block": true, "role": [{ "name": "target" }] },
             { "name": "apply", "summary": "needs a cluster", "cluster": "required", "inputs": { "type": "object" } },
             { "name": "broken", "summary": "has a bad schema", "inputs": { "type": 5 } }
         ]

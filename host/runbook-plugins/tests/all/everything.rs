@@ -2,8 +2,8 @@
 
 use runbook_model::call::{
     Act, Attributes, Call, Change, Command, Condition, Content, DeleteOptions, Effect, FileWant, FilesAct, FilesLook,
-    HttpRequest, Input, KubeAct, KubeLook, Level, Look, Note, ObjectRef, PatchType, Propagation, Request, ResourceKind,
-    Selector, SshAct, SshLook, Target, Text, TextPart, Timing, Undo,
+    HttpRequest, Input, KubeAct, KubeLook, Level, Look, Note, ObjectRef, PatchType, PodUndo, Propagation, Request,
+    ResourceKind, Selector, SshAct, SshLook, Target, Text, TextPart, Timing, Undo,
 };
 use serde_json::json;
 
@@ -140,6 +140,24 @@ fn pod() -> ObjectRef {
     object("", "Pod", Some("ns"), "p")
 }
 
+fn pod_exec(
+    container: Option<String>,
+    argv: &[&str],
+    stdin: &[u8],
+    done_when: Option<&[&str]>,
+    undo: PodUndo,
+) -> Request {
+    let words = |argv: &[&str]| argv.iter().map(|&word| word.to_owned()).collect();
+    kube_act(KubeAct::Exec {
+        pod: pod(),
+        container,
+        argv: words(argv),
+        stdin: stdin.to_vec().into(),
+        done_when: done_when.map(words),
+        undo,
+    })
+}
+
 fn selector() -> Selector {
     Selector {
         kind: pod().kind,
@@ -250,20 +268,10 @@ fn expected_in_the_cluster() -> Vec<Request> {
     all.extend([
         kube_look(KubeLook::WaitNone { selector: selector(), timeout_ms: 2000 }),
         kube_look(KubeLook::Exec { pod: pod(), container: None, argv: ls() }),
-        kube_act(KubeAct::Exec {
-            pod: pod(),
-            container: main(),
-            argv: ls(),
-            stdin: b"in".to_vec().into(),
-            irreversible: Some("lost".to_owned()),
-        }),
-        kube_act(KubeAct::Exec {
-            pod: pod(),
-            container: None,
-            argv: vec!["planned".to_owned()],
-            stdin: Vec::new().into(),
-            irreversible: None,
-        }),
+        pod_exec(main(), &["ls", "/"], b"in", Some(&["test", "-e", "/x"]), PodUndo::Irreversible("lost".to_owned())),
+        pod_exec(None, &["planned"], b"", None, PodUndo::Inverse(vec!["thaw".to_owned(), "/".to_owned()])),
+        pod_exec(None, &["already"], b"", None, PodUndo::Harmless),
+        pod_exec(None, &["deferred"], b"", None, PodUndo::ByHand("thaw it".to_owned())),
         kube_act(KubeAct::CopyIn {
             pod: pod(),
             container: None,

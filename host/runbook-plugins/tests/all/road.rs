@@ -95,7 +95,12 @@ fn answer(request: &Request) -> Response {
             _ => Verdict::Changed,
         }),
         Call::Change(Change { act: Act::Kube(KubeAct::Exec { argv, .. }), .. }) => {
-            Answer::Outcome(if argv[0] == "planned" { Outcome::Planned } else { Outcome::PodDone(pod_output()) })
+            Answer::Outcome(match argv[0].as_str() {
+                "planned" => Outcome::Planned,
+                "already" => Outcome::Already,
+                "deferred" => Outcome::Deferred,
+                _ => Outcome::PodDone(pod_output()),
+            })
         }
         Call::Change(Change { act: Act::Kube(_), .. }) => Answer::Verdict(Verdict::Changed),
         Call::Note(Note::Baseline { .. }) => Answer::Value(json!({ "n": 5 })),

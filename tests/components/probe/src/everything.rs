@@ -3,7 +3,7 @@
 use crate::runbook::base::types::{Effect, TextPart, Timing};
 use crate::runbook::files::trees::{self, Attributes, Content};
 use crate::runbook::kube::clusters::{
-    self, Condition, DeleteOptions, ObjectRef, PatchType, Propagation, ResourceKind, Selector,
+    self, Condition, DeleteOptions, ObjectRef, PatchType, PodUndo, Propagation, ResourceKind, Selector,
 };
 use crate::runbook::plugin::run;
 use crate::runbook::ssh::machines::{self, Command, Input, Inverse, Request, Temporary, Undo};
@@ -123,8 +123,17 @@ pub fn run() -> Vec<String> {
     note!("wait none", cluster.wait_none(&selector, 2000));
     let argv = ["ls".to_owned(), "/".to_owned()];
     note!("observe exec", cluster.observe_exec(&pod, None, &argv));
-    note!("change exec", cluster.change_exec(&pod, Some("main"), &argv, b"in", Some("lost"), &e));
-    note!("change exec", cluster.change_exec(&pod, None, &["planned".to_owned()], b"", None, &e));
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let done_when = words(&["test", "-e", "/x"]);
+    let lost = PodUndo::Irreversible("lost".to_owned());
+    note!("change exec", cluster.change_exec(&pod, Some("main"), &argv, b"in", Some(&done_when), &lost, &e));
+    for (program, undo) in [
+        ("planned", PodUndo::Inverse(words(&["thaw", "/"]))),
+        ("already", PodUndo::Harmless),
+        ("deferred", PodUndo::ByHand("thaw it".to_owned())),
+    ] {
+        note!("change exec", cluster.change_exec(&pod, None, &words(&[program]), b"", None, &undo, &e));
+    }
     note!("copy in", cluster.copy_in(&pod, None, &source, "/p/in", &e));
     let copied = cluster.copy_out(&pod, Some("main"), "/p/out").expect("a source");
     note!("copy out", (copied.size(), copied.sha256()));

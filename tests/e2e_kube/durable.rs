@@ -1,0 +1,190 @@
+//! Runs that are killed before and after each of their changes come to the same end as one that nothing happens to, and can be taken
+//! back to where they began.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use runbook_tests::{Outcome, Tree};
+use serde_json::Value;
+
+use crate::bench::{Bench, assert_same, noise};
+use crate::migrate::{MOVE, assert_moved};
+
+/// What is there before: an object that is altered, a workload, a machine of which only the object is there, and a volume with files of
+/// an earlier seed.
+const WORLD: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: over, namespace: "${NAMESPACE}"}
+data: {porch: "off", garden: "on"}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: "${NAMESPACE}"}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: web, image: "docker.io/library/busybox:1.35", command: [sleep, "1000000"]}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: "${NAMESPACE}-spare", labels: {test: "${NAMESPACE}"}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: seeded, namespace: "${NAMESPACE}"}
+spec:
+  storageClassName: openebs-hostpath
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 256Mi}}
+"#;
+
+const SEED: &str = r#"
+[[step]]
+id = "seed"
+uses = "volume/seed"
+cluster = "lab"
+with = { namespace = "${NAMESPACE}", claim = "seeded", source = "./files", remove_extra = true, image = "${BUSYBOX}" }
+"#;
+
+/// One of each kind of request that the shipped plugins make: objects that are made and altered, a patch and a scale that are put back at
+/// the end of a block, and in the seeding: programs in a pod that are harmless, one that says when it is done, files that are copied in, a
+/// pod that is made and deleted at the end of the step.
+const STEPS: &str = r#"
+[[step]]
+id = "objects"
+uses = "core/kube-apply"
+cluster = "lab"
+with = { force = true, manifest = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: new, namespace: ${NAMESPACE}}
+data: {porch: "on"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: over, namespace: ${NAMESPACE}}
+data: {porch: "on"}
+""" }
+
+[[step]]
+id = "maintenance"
+
+[[step.do]]
+id = "cordon"
+uses = "core/kube-cordon"
+cluster = "lab"
+with = { node = "${NAMESPACE}-spare" }
+
+[[step.do]]
+id = "stop"
+uses = "core/kube-scale"
+cluster = "lab"
+with = { namespace = "${NAMESPACE}", name = "web", replicas = 0 }
+"#;
+
+/// What a person sees of the world.
+struct Seen {
+    objects: BTreeMap<String, Value>,
+    files: Tree,
+}
+
+impl Bench {
+    fn prepared() -> Self {
+        let bench = Self::new();
+        bench.cluster.apply("volumes.yaml");
+        bench.cluster.apply_text(WORLD);
+        bench.cluster.wait_for("deployment/web", "runs", |d| d["status"]["availableReplicas"] == 1);
+        bench.files(&[("a", b"a1"), ("old/gone", b"was here")]);
+        bench.runbook(SEED);
+        bench.exec().ok();
+        bench.files(&[("a", b"a2"), ("new/b", &noise(100_000, 7))]);
+        bench.runbook(&format!("{STEPS}{}", SEED.replacen("[[step]]", "[[step.do]]", 1)));
+        bench
+    }
+
+    /// What is seeded: these files and no other ones.
+    fn files(&self, files: &[(&str, &[u8])]) {
+        let folder = self.env.work().join("files");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).expect("our own folder can be removed");
+        }
+        for (name, content) in files {
+            self.env.write(&format!("files/{name}"), content);
+        }
+    }
+
+    fn seeded(&self) -> PathBuf {
+        self.volume("new2")
+    }
+
+    fn see(&self) -> Seen {
+        let mut objects = self.shapes();
+        let node = format!("node/{}-spare", self.cluster.namespace());
+        let node = self.cluster.get(&node).expect("it is there");
+        objects.insert("Node".to_owned(), node["spec"]["unschedulable"].clone());
+        Seen { objects, files: Tree::of(self.seeded()) }
+    }
+
+    /// Runs it, and kills it before and after each change of these steps; each time it is gone on with. Gives how it ended, and how
+    /// often it was killed.
+    fn killed_at_every_change(&self, begin: &[&str], go_on: &[&str], steps: &[&str]) -> (Outcome, usize) {
+        for kills in 0..200 {
+            let after = if kills % 2 == 0 { "" } else { ":after" };
+            let points: Vec<String> = steps.iter().map(|step| format!("--drill-kill={step}{after}")).collect();
+            let args = if kills == 0 { begin } else { go_on };
+            let args: Vec<&str> = args.iter().copied().chain(points.iter().map(String::as_str)).collect();
+            let outcome = self.env.run(&args);
+            if outcome.signal != Some(9) {
+                return (outcome, kills);
+            }
+        }
+        panic!("it comes to no end");
+    }
+}
+
+fn assert_same_files(before: &Tree, after: &Tree) {
+    assert_eq!(before.differences(after), Vec::<String>::new());
+}
+
+#[test]
+fn each_kind_of_change_survives_a_kill_and_can_be_taken_back() {
+    let bench = Bench::prepared();
+    let before = bench.see();
+    bench.exec().ok();
+    let end = bench.see();
+    assert!(end.objects.contains_key("ConfigMap new") && !bench.seeded().join("old/gone").exists());
+    bench.undo().ok();
+    let undone = bench.see();
+    assert_same(&before.objects, &undone.objects);
+    println!("{:#?}", before.files.differences(&undone.files));
+
+    let steps = ["objects", "cordon", "stop", "seed"];
+    let exec = ["exec", "r.toml", "--yes"];
+    let (outcome, kills) = bench.killed_at_every_change(&exec, &["resume", "--yes"], &steps);
+    outcome.ok();
+    assert!(kills > 20, "only {kills} kills");
+    let cut = bench.see();
+    assert_same(&end.objects, &cut.objects);
+    assert_same_files(&end.files, &cut.files);
+    let (outcome, kills) = bench.killed_at_every_change(&["undo"], &["undo"], &steps);
+    outcome.ok();
+    assert!(kills > 10, "only {kills} kills");
+    let undone = bench.see();
+    assert_same(&before.objects, &undone.objects);
+}
+
+#[test]
+fn a_migration_survives_a_kill_at_each_change() {
+    let bench = Bench::with_chime();
+    let was = Tree::of(bench.volume("old"));
+    bench.runbook(MOVE);
+    let (outcome, kills) = bench.killed_at_every_change(&["exec", "r.toml", "--yes"], &["resume", "--yes"], &["move"]);
+    outcome.ok();
+    assert!(kills > 10, "only {kills} kills");
+    assert_moved(&bench, &was);
+    bench.exec_again_changes_nothing();
+}
