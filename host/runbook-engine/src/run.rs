@@ -363,8 +363,8 @@ impl Engine {
                 stopped = Some("the run was cancelled".to_owned());
             }
             if stopped.is_none() {
-                for index in places.all_above()..steps.len() {
-                    if running.len() < at_once && places.is_ready(index, &waits[index]) {
+                for (index, waits) in waits.iter().enumerate().skip(places.all_above()) {
+                    if running.len() < at_once && places.is_ready(index, waits) {
                         places.set(index, Place::Running);
                         let spot = spot(index);
                         running.push(Box::pin(async move { Ok((Turn::Step(index), self.step(spot).await?)) }));
@@ -563,7 +563,8 @@ fn members(runbook: &Runbook, path: &str) -> Vec<String> {
             // It is not there any more.
             _ => return Vec::new(),
         }
-        prefix.push_str(&format!("{outer}/"));
+        prefix += outer;
+        prefix.push('/');
         rest = inner;
     }
     runbook.block(rest).map(|block| members_of(runbook, block, &prefix)).unwrap_or_default()

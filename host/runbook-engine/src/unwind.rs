@@ -90,12 +90,9 @@ pub(crate) async fn unwind(shared: &Arc<Shared>, scope: Scope<'_>) -> Result<Unw
 ///
 /// Something of it failed, or nobody can tell what became of it.
 pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(), CallError> {
-    let is_open = |history: &History| {
-        let open = history.state.in_doubt().chain(history.state.deferred()).any(|(of, _)| of == instance);
-        open
-    };
-    let is_new = shared.past.past(instance).is_none();
-    if is_new || !is_open(&shared.past) {
+    let state = &shared.past.state;
+    let mut open = state.in_doubt().chain(state.deferred());
+    if !open.any(|(of, _)| of == instance) {
         return Ok(());
     }
     let history = shared.history().await.map_err(|error| CallError::Failed(error.to_string()))?;
