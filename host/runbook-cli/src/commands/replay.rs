@@ -112,12 +112,18 @@ fn nowhere(run: &str, past: History) -> Result<Shared, CliError> {
     })
 }
 
+/// What an attempt was given.
+struct Given {
+    inputs: Value,
+    roles: Vec<(String, Vec<String>)>,
+}
+
 /// Prints every call with its grant and its timing.
 struct Trace<'a> {
     runbook: &'a Runbook,
     catalog: &'a Catalog,
     /// How the attempts began that are going on.
-    started: BTreeMap<Instance, (Value, Vec<(String, Vec<String>)>)>,
+    started: BTreeMap<Instance, Given>,
     /// Changes that have left and not come back.
     under_way: BTreeMap<(Instance, u32), Request>,
 }
@@ -138,7 +144,8 @@ impl<'a> Trace<'a> {
             let at = record.at.saturating_sub(began);
             let (instance, call, request, what) = match &record.event {
                 Event::StepStarted { instance, inputs, roles, .. } => {
-                    self.started.insert(instance.clone(), (inputs.clone(), roles.clone()));
+                    let given = Given { inputs: inputs.clone(), roles: roles.clone() };
+                    self.started.insert(instance.clone(), given);
                     continue;
                 }
                 Event::Intended { instance, call, request, .. } => {
@@ -182,7 +189,7 @@ impl<'a> Trace<'a> {
 
     /// The ask of the plugin that lets a call pass.
     fn grant(&self, instance: &Instance, request: &Request) -> Option<Ask> {
-        let (inputs, roles) = self.started.get(instance)?;
+        let Given { inputs, roles } = self.started.get(instance)?;
         let step = *self.runbook.trail(&instance.step)?.last()?;
         let Uses::Action { plugin, action } = &step.uses else { return None };
         let (action, standard) = self.catalog.action(plugin, action)?;
