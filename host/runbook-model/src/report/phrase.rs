@@ -1,5 +1,7 @@
 //! A report's parts in a person's words: the same ones in Markdown and in HTML.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -96,23 +98,20 @@ pub(super) fn standing(standing: &Standing, verb: Option<Verb>) -> (&'static str
     }
 }
 
-/// The same in a sentence, and which command goes on where one does.
-pub(super) fn explained(standing: &Standing, run: &str) -> String {
-    let goes_on = format!("runbook resume {run} goes on, runbook undo {run} takes back what it did");
+/// The same in a sentence.
+pub(super) fn explained(standing: &Standing) -> String {
     match standing {
-        Standing::Unfinished => {
-            format!("The run did not come to its end: it was cut off, or is still at work. If it is not: {goes_on}.")
-        }
+        Standing::Unfinished => "The run did not come to its end: it was cut off, or is still at work.".to_owned(),
         Standing::Succeeded => "All steps ended well.".to_owned(),
-        Standing::Failed => format!("A step failed, and what was done before it stays. After mending: {goes_on}."),
+        Standing::Failed => "A step failed, and what was done before it stays.".to_owned(),
         Standing::FailedUndone => {
             "A step failed, and all that had been changed was taken back: nothing of it is in effect.".to_owned()
         }
-        Standing::Cancelled => format!("It was cancelled, and what was done before that stays: {goes_on}."),
+        Standing::Cancelled => "It was cancelled, and what was done before that stays.".to_owned(),
         Standing::CancelledUndone => {
             "It was cancelled, and all that had been changed was taken back: nothing of it is in effect.".to_owned()
         }
-        Standing::Stuck => format!("It cannot go on without a person: runbook next {run} tells what to do."),
+        Standing::Stuck => "It cannot go on without a person.".to_owned(),
         Standing::Undone => "What it did was taken back: nothing of it is in effect.".to_owned(),
         Standing::PartlyUndone { left } => {
             let are = if *left == 1 { "is" } else { "are" };
@@ -124,8 +123,25 @@ pub(super) fn explained(standing: &Standing, run: &str) -> String {
     }
 }
 
+/// The commands that go on with a run, each with what it does.
+pub(super) fn commands(standing: &Standing, run: &str) -> Vec<(String, &'static str)> {
+    let next = (format!("runbook next {run}"), "tells what to do by hand");
+    let resume = (format!("runbook resume {run}"), "goes on where it was");
+    let undo = (format!("runbook undo {run}"), "takes back what it did");
+    match standing {
+        Standing::Unfinished | Standing::Failed | Standing::Cancelled => vec![resume, undo],
+        Standing::FailedUndone | Standing::CancelledUndone => vec![resume],
+        Standing::Stuck => vec![next],
+        Standing::Succeeded
+        | Standing::Undone
+        | Standing::PartlyUndone { .. }
+        | Standing::Redone
+        | Standing::Abandoned { .. } => Vec::new(),
+    }
+}
+
 /// The recovery time in a headline, what is to be said beside it, and its shade.
-pub(super) fn recovery(recovery: &Recovery) -> (String, String, Shade) {
+pub(super) fn recovery(recovery: &Recovery, standing: &Standing) -> (String, String, Shade) {
     let target = recovery.target_ms.map(round).unwrap_or_default();
     let took = recovery.took_ms.map(span).unwrap_or_default();
     let elapsed = span(recovery.elapsed_ms);
@@ -147,10 +163,14 @@ pub(super) fn recovery(recovery: &Recovery) -> (String, String, Shade) {
             ("Not recovered".to_owned(), format!("{elapsed} from the start to the last record; {target}."), BAD)
         }
     };
-    match recovery.paused_ms {
-        0 => (headline, detail, shade),
-        paused => (headline, format!("{detail} Nobody was at it for {} of that.", span(paused)), shade),
+    let mut detail = detail;
+    if recovery.paused_ms > 0 {
+        let _ = write!(detail, " Nobody was at it for {} of that.", span(recovery.paused_ms));
     }
+    if recovery.took_ms.is_some() && matches!(standing, Standing::Undone | Standing::PartlyUndone { .. }) {
+        detail.push_str(" It was taken back later.");
+    }
+    (headline, detail, shade)
 }
 
 /// What a sitting was for.

@@ -36,6 +36,8 @@ pub(super) struct View {
     digest: String,
     standing: Word,
     explained: String,
+    /// Commands that go on, each with what it does.
+    commands: Vec<(String, &'static str)>,
     began: String,
     ended: String,
     zone: String,
@@ -194,7 +196,8 @@ impl View {
             file: report.file.clone(),
             digest: short(&report.sha256),
             standing: Word::new(word, shade),
-            explained: phrase::explained(&report.standing, &report.run),
+            explained: phrase::explained(&report.standing),
+            commands: phrase::commands(&report.standing, &report.run),
             began: clock.date(report.began_at),
             ended: clock.date(report.ended_at),
             zone: clock.zone(report.began_at),
@@ -256,7 +259,7 @@ fn short(digest: &str) -> String {
 
 fn recovery(report: &Report) -> RecoveryView {
     let recovery = &report.recovery;
-    let (headline, detail, shade) = phrase::recovery(recovery);
+    let (headline, detail, shade) = phrase::recovery(recovery, &report.standing);
     let meter = recovery.target_ms.filter(|target| *target > 0).map(|target| {
         let taken = recovery.took_ms.unwrap_or(recovery.elapsed_ms);
         let whole = taken.max(target) as f64;
