@@ -104,9 +104,9 @@ pub struct Recovery {
     pub target_ms: Option<u64>,
     /// From the first start to the end of the sitting after which all steps were well: milliseconds. None: it did not come to that.
     pub took_ms: Option<u64>,
-    /// From the first start to the last record: milliseconds.
+    /// From the first start to the end of the sitting that recovered, else of the last one that was to: milliseconds.
     pub elapsed_ms: u64,
-    /// How much of `took_ms`, else of `elapsed_ms`, nobody was at it.
+    /// How much of that nobody was at it.
     pub paused_ms: u64,
 }
 

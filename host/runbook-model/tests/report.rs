@@ -127,7 +127,7 @@ fn what_is_stuck_is_said_first() {
     assert_eq!(report.recovery.verdict(), Verdict::Overdue(report.recovery.elapsed_ms - 10 * MINUTE));
     let page = page(&report);
     let place = |what: &str| page.find(what).unwrap_or_else(|| panic!("{what} is on the page"));
-    assert!(place("zpool status tank") < place("<svg"), "what to do comes before how it was");
+    assert!(place("zpool status tank") < place("id=\"recovery\""), "what to do comes before how it was");
 }
 
 #[test]

@@ -455,15 +455,14 @@ fn standing(report: &Report, history: &History) -> Standing {
 }
 
 fn recovery(report: &Report) -> Recovery {
-    let recovered = report.sittings.iter().rfind(|sitting| {
-        let works = matches!(sitting.verb, Verb::Exec | Verb::Resume) && !sitting.is_note;
-        works && sitting.end == Some(RunOutcome::Succeeded)
-    });
-    let until = recovered.map_or(report.ended_at, |sitting| sitting.ended_at);
+    let tried = |sitting: &&Sitting| matches!(sitting.verb, Verb::Exec | Verb::Resume) && !sitting.is_note;
+    let recovered = report.sittings.iter().filter(tried).rfind(|sitting| sitting.end == Some(RunOutcome::Succeeded));
+    let last = recovered.or(report.sittings.iter().rfind(tried));
+    let until = last.map_or(report.ended_at, |sitting| sitting.ended_at);
     Recovery {
         target_ms: report.recovery.target_ms,
         took_ms: recovered.map(|sitting| sitting.ended_at.saturating_sub(report.began_at)),
-        elapsed_ms: report.ended_at.saturating_sub(report.began_at),
+        elapsed_ms: until.saturating_sub(report.began_at),
         paused_ms: report.pauses().filter(|(_, to)| *to <= until).map(|(from, to)| to - from).sum(),
     }
 }

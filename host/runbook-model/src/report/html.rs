@@ -34,7 +34,8 @@ pub fn html(report: &Report, zone: &TimeZone) -> Result<String, Error> {
     let style = Value::from_safe_string(STYLE.to_owned());
     // Of styles the browser takes this very text and no other.
     let digest = STANDARD.encode(Sha256::digest(STYLE));
-    env.get_template("report")?.render(context! { r => Serde(View::of(report, &Clock(zone))), style, digest })
+    env.get_template("report")?
+        .render(context! { r => Serde(View::of(report, &Clock::new(zone, report.began_at))), style, digest })
 }
 
 /// Writes a value as text of a page or of an attribute in double quotes.

@@ -24,7 +24,7 @@ pub fn markdown(report: &Report, zone: &TimeZone) -> Result<String, Error> {
     env.add_filter("code", |text: &str| Value::from_safe_string(code(text)));
     env.add_filter("fence", |text: &str, indent: usize| Value::from_safe_string(fence(text, indent)));
     env.add_template("report", TEMPLATE)?;
-    env.get_template("report")?.render(context! { r => Serde(View::of(report, &Clock(zone))) })
+    env.get_template("report")?.render(context! { r => Serde(View::of(report, &Clock::new(zone, report.began_at))) })
 }
 
 fn escaped(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {

@@ -25,12 +25,33 @@ pub(super) const UNDO: Shade = "undo";
 pub(super) const QUIET: Shade = "quiet";
 
 /// Tells times of day in one time zone.
-pub(super) struct Clock<'a>(pub(super) &'a TimeZone);
+#[derive(Clone, Copy)]
+pub(super) struct Clock<'a> {
+    zone: &'a TimeZone,
+    /// Of this day the date is known.
+    day: u64,
+}
 
-impl Clock<'_> {
+impl<'a> Clock<'a> {
+    /// A clock for a run that began then.
+    pub(super) fn new(zone: &'a TimeZone, began_at: u64) -> Self {
+        Self { zone, day: began_at }
+    }
+
+    /// The same for what began then.
+    pub(super) fn from(self, began_at: u64) -> Self {
+        Self { day: began_at, ..self }
+    }
+
     fn format(&self, at: u64, how: &str) -> String {
         let stamp = i64::try_from(at).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        stamp.map_or_else(|| at.to_string(), |stamp| stamp.to_zoned(self.0.clone()).strftime(how).to_string())
+        stamp.map_or_else(|| at.to_string(), |stamp| stamp.to_zoned(self.zone.clone()).strftime(how).to_string())
+    }
+
+    /// "14:02:11", with the date where it is of another day.
+    pub(super) fn moment(&self, at: u64) -> String {
+        let day = |at| self.format(at, "%Y-%m-%d");
+        if day(at) == day(self.day) { self.second(at) } else { self.date(at) }
     }
 
     /// "2026-11-21 14:02:11".
@@ -155,12 +176,19 @@ pub(super) fn recovery(recovery: &Recovery, standing: &Standing) -> (String, Str
         Verdict::Untargeted => (format!("Recovered in {took}"), "The runbook states no target.".to_owned(), GOOD),
         Verdict::Overdue(over) => (
             "Not recovered".to_owned(),
-            format!("Target {target} missed: {elapsed} from the start to the last record, {} over it.", span(over)),
+            format!(
+                "Target {target} missed: {elapsed} from the start until the last attempt ended, {} over it.",
+                span(over)
+            ),
             BAD,
         ),
         Verdict::NotRecovered => {
             let target = if target.is_empty() { "no target is stated".to_owned() } else { format!("target {target}") };
-            ("Not recovered".to_owned(), format!("{elapsed} from the start to the last record; {target}."), BAD)
+            (
+                "Not recovered".to_owned(),
+                format!("{elapsed} from the start until the last attempt ended; {target}."),
+                BAD,
+            )
         }
     };
     let mut detail = detail;
@@ -272,7 +300,10 @@ mod tests {
 
     #[test]
     fn times_in_words() {
-        let clock = Clock(&TimeZone::UTC);
+        let zone = TimeZone::UTC;
+        let clock = Clock::new(&zone, 1_700_000_000_000);
+        assert_eq!(clock.moment(1_700_000_001_000), "22:13:21");
+        assert_eq!(clock.moment(1_700_100_000_000), "2023-11-16 02:00:00");
         assert_eq!(clock.date(1_700_000_000_000), "2023-11-14 22:13:20");
         assert_eq!(clock.zone(1_700_000_000_000), "UTC+00:00");
         assert_eq!(clock.date(u64::MAX), u64::MAX.to_string());

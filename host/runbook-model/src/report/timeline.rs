@@ -20,6 +20,10 @@ const BEHIND: f64 = 0.35;
 const BETWEEN_MARKS: f64 = 16.0;
 /// Percent: a bar of less is not seen.
 const THINNEST: f64 = 0.5;
+/// Percent: a pause of less has no room to say how long it was.
+const ROOM: f64 = 5.0;
+/// Pixels of the line at the lower edge that tells how long pauses were.
+const FOOT: u32 = 22;
 /// Pixels from the upper edge to the first row: the axis is there.
 const TOP: u32 = 44;
 /// Pixels of a row that names a host.
@@ -96,6 +100,10 @@ pub(super) struct Pause {
     pub(super) x: f64,
     /// Percent.
     pub(super) width: f64,
+    /// The middle of it, in percent.
+    pub(super) middle: f64,
+    /// How long it was, where there is room to say so.
+    pub(super) label: String,
     /// In words.
     pub(super) title: String,
     /// The run was killed before it.
@@ -198,7 +206,9 @@ fn pauses(report: &Report, scale: &Scale) -> Vec<Pause> {
         let (x, died) = (scale.place(from), pair[0].end.is_none());
         let what = if died { "the run was cut off" } else { "nobody was at it" };
         let title = format!("{what}, for {}", phrase::span(to - from));
-        Pause { x, width: percent((scale.place(to) - x) / 100.0), title, died }
+        let width = percent((scale.place(to) - x) / 100.0);
+        let label = if width < ROOM { String::new() } else { phrase::span(to - from) };
+        Pause { x, width, middle: percent((x + width / 2.0) / 100.0), label, title, died }
     });
     pauses.collect()
 }
@@ -276,7 +286,7 @@ fn lanes(report: &Report, scale: &Scale, clock: &Clock<'_>, timeline: &mut Timel
             y += ROW;
         }
     }
-    timeline.height = y + 4;
+    timeline.height = y + if timeline.pauses.is_empty() { 4 } else { FOOT };
 }
 
 fn lane(report: &Report, row: &Row, y: u32, scale: &Scale, clock: &Clock<'_>) -> Lane {
@@ -300,8 +310,8 @@ fn lane(report: &Report, row: &Row, y: u32, scale: &Scale, clock: &Clock<'_>) ->
         let title = format!(
             "{}: {what}, {} to {}, {long}",
             row.instance,
-            clock.second(span.began_at),
-            clock.second(span.ended_at)
+            clock.moment(span.began_at),
+            clock.moment(span.ended_at)
         );
         Bar { x, width, shade, title }
     });

@@ -70,11 +70,18 @@ struct RecoveryView {
 
 #[derive(Debug, Serialize)]
 struct Meter {
-    taken: f64,
+    parts: Vec<MeterPart>,
     target: f64,
-    taken_text: String,
-    target_text: String,
+    label: String,
+    text: String,
     anchor: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct MeterPart {
+    x: f64,
+    width: f64,
+    is_pause: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -233,7 +240,7 @@ impl View {
                 .iter()
                 .map(|said| {
                     let word = if said.approved { "agreed" } else { "not agreed" };
-                    format!("{}: {word} ({}), {}", said.step, said.by, clock.second(said.at))
+                    format!("{}: {word} ({}), {}", said.step, said.by, clock.moment(said.at))
                 })
                 .collect(),
             receipts: receipts(report, clock),
@@ -260,13 +267,21 @@ fn short(digest: &str) -> String {
 fn recovery(report: &Report) -> RecoveryView {
     let recovery = &report.recovery;
     let (headline, detail, shade) = phrase::recovery(recovery, &report.standing);
+    let taken = recovery.took_ms.unwrap_or(recovery.elapsed_ms);
     let meter = recovery.target_ms.filter(|target| *target > 0).map(|target| {
-        let taken = recovery.took_ms.unwrap_or(recovery.elapsed_ms);
         let whole = taken.max(target) as f64;
         let part = |ms: u64| (ms as f64 / whole * 10_000.0).round() / 100.0;
-        let target_text = format!("target {}", phrase::round(target));
-        let anchor = if part(target) > 50.0 { "end" } else { "start" };
-        Meter { taken: part(taken), target: part(target), taken_text: phrase::span(taken), target_text, anchor }
+        let x = part(target);
+        Meter {
+            parts: parts(report, taken)
+                .into_iter()
+                .map(|(from, to, is_pause)| MeterPart { x: part(from), width: part(to - from), is_pause })
+                .collect(),
+            target: x,
+            label: format!("{} of {}", phrase::span(taken), phrase::round(target)),
+            text: format!("target {}", phrase::round(target)),
+            anchor: if x > 50.0 { "end" } else { "start" },
+        }
     });
     let shade = match recovery.verdict() {
         // Nobody waits for a run that was taken back on purpose.
@@ -274,6 +289,20 @@ fn recovery(report: &Report) -> RecoveryView {
         _ => shade,
     };
     RecoveryView { headline, detail, shade, meter }
+}
+
+/// The time from the start until so many milliseconds later, as (from, to, whether nobody was at it).
+fn parts(report: &Report, taken: u64) -> Vec<(u64, u64, bool)> {
+    let (mut parts, mut end) = (Vec::new(), 0);
+    let pauses =
+        report.pauses().map(|(from, to)| (from.saturating_sub(report.began_at), to.saturating_sub(report.began_at)));
+    for (from, to) in pauses.filter(|(_, to)| *to <= taken) {
+        parts.extend([(end, from, false), (from, to, true)]);
+        end = to;
+    }
+    parts.push((end, taken.max(end), false));
+    parts.retain(|(from, to, _)| to > from);
+    parts
 }
 
 fn tiles(report: &Report) -> Vec<Tile> {
@@ -316,7 +345,7 @@ fn sittings(report: &Report, clock: &Clock<'_>) -> Vec<SittingView> {
             session: sitting.session,
             what: phrase::sitting(sitting),
             began: clock.date(sitting.began_at),
-            ended: clock.second(sitting.ended_at),
+            ended: clock.from(sitting.began_at).moment(sitting.ended_at),
             span: phrase::span(sitting.ended_at.saturating_sub(sitting.began_at)),
             end: Word::new(word, if sitting.is_note { phrase::QUIET } else { shade }),
             note: if sitting.force { "over conflicts (--force)".to_owned() } else { String::new() },
@@ -330,9 +359,11 @@ fn sittings(report: &Report, clock: &Clock<'_>) -> Vec<SittingView> {
 
 fn of_step(report: &Report, step: &Step, clock: &Clock<'_>) -> StepView {
     let verb = report.verb.unwrap_or(Verb::Exec);
+    let holds = |other: &Step| other.id.strip_prefix(step.id.as_str()).is_some_and(|rest| rest.starts_with(['/', '[']));
     let (sign, word, shade) = match (&step.outcome, step.rows.is_empty()) {
-        // An include, or a step that was never come to.
-        (None, true) => ("·", "", phrase::QUIET),
+        // Of an include, what it includes tells.
+        (None, true) if report.steps.iter().any(holds) => ("·", "", phrase::QUIET),
+        (None, true) => ("·", "not begun", phrase::QUIET),
         (outcome, _) => phrase::outcome(*outcome, verb),
     };
     let place = match (&step.cluster, step.hosts.as_slice()) {
@@ -390,7 +421,7 @@ fn of_change(row: &Row, change: &Change, clock: &Clock<'_>) -> ChangeView {
             (Some(_), None) => "undo",
             (Some(_), Some(_)) => "redo",
         },
-        at: clock.second(change.at),
+        at: clock.moment(change.at),
         summary: change.summary.clone(),
         fate: Word::new(fate, shade),
         notes: change.notes.clone(),
@@ -417,7 +448,7 @@ fn of_note(note: &Note, clock: &Clock<'_>) -> NoteView {
         Tone::Warning => phrase::CHANGE,
         Tone::Bad => phrase::BAD,
     };
-    NoteView { at: clock.second(note.at), shade, text: note.text.clone() }
+    NoteView { at: clock.moment(note.at), shade, text: note.text.clone() }
 }
 
 fn receipts(report: &Report, clock: &Clock<'_>) -> Vec<ReceiptView> {
