@@ -83,7 +83,7 @@ pub enum Standing {
     Stuck,
     /// It was taken back.
     Undone,
-    /// It was taken back, but for some changes that are still in effect.
+    /// It was taken back, but for some changes that were left as they are.
     PartlyUndone {
         /// How many.
         left: usize,

@@ -254,7 +254,11 @@ impl Gathering {
             }
             Event::Left { instance, call, why } => {
                 self.came_back_from_undo(at, instance);
-                self.became(instance, *call, Fate::Left(why.clone()), None);
+                match self.change(instance, *call).map(|change| &change.fate) {
+                    // That it did not work is the larger part of what became of it.
+                    Some(Fate::Failed(_)) => self.remark(instance, *call, format!("left as it is: {why}")),
+                    _ => self.became(instance, *call, Fate::Left(why.clone()), None),
+                }
             }
             Event::Overridden { instance, call, conflict } => {
                 self.remark(instance, *call, format!("overwritten all the same: {conflict}"));

@@ -113,7 +113,7 @@ pub(super) fn standing(standing: &Standing, verb: Option<Verb>) -> (&'static str
         Standing::CancelledUndone => ("cancelled, undone", UNDO),
         Standing::Stuck => ("stuck", BAD),
         Standing::Undone => ("undone", UNDO),
-        Standing::PartlyUndone { .. } => ("undone in part", UNDO),
+        Standing::PartlyUndone { .. } => ("undone, some left", UNDO),
         Standing::Redone => ("redone", CHANGE),
         Standing::Abandoned { .. } => ("abandoned", QUIET),
     }
@@ -134,9 +134,9 @@ pub(super) fn explained(standing: &Standing) -> String {
         }
         Standing::Stuck => "It cannot go on without a person.".to_owned(),
         Standing::Undone => "What it did was taken back: nothing of it is in effect.".to_owned(),
+        Standing::PartlyUndone { left: 1 } => "What it did was taken back; 1 change was left as it is.".to_owned(),
         Standing::PartlyUndone { left } => {
-            let are = if *left == 1 { "is" } else { "are" };
-            format!("What it did was taken back, but for {} that {are} still in effect.", count(*left, "change"))
+            format!("What it did was taken back; {left} changes were left as they are.")
         }
         Standing::Redone => "It was taken back, and that undo was taken back in turn.".to_owned(),
         Standing::Abandoned { because } if because.is_empty() => "A person gave it up.".to_owned(),
