@@ -58,7 +58,7 @@ with = {{ argv = ["test", "-e", "{dir}/ok"], harmless = true }}
     env.run(&["resume"]).code(1).last_line("failed: 3 steps, 2 changed, 0 unchanged, 0 skipped, 1 failed");
     let failed = report(&[]);
     std::fs::write(scratch.join("ok"), "").expect("our own file");
-    env.run(&["resume"]).ok();
+    env.run(&["resume"]).ok().stderr_has("Target 30m met, with 29m ");
     let recovered = report(&[]);
     env.run(&["undo"]).ok();
     assert_eq!(std::fs::read_to_string(scratch.join("here/motd")).ok().as_deref(), Some("hello\nbe kind\n"));

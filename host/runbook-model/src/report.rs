@@ -403,6 +403,12 @@ impl Report {
         self.sittings.windows(2).map(|pair| (pair[0].ended_at, pair[1].began_at)).filter(|(from, to)| to > from)
     }
 
+    /// The recovery time in a line: "Recovered in 12m 41s. Target 30m met, with 17m 19s to spare."
+    pub fn recovery_line(&self) -> String {
+        let (headline, detail, _) = phrase::recovery(self);
+        format!("{headline}. {detail}")
+    }
+
     /// All instances.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.steps.iter().flat_map(|step| &step.rows)

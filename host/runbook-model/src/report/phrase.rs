@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::event::{BlockEnd, Instance, RunOutcome, StepOutcome, Verb};
 use crate::words;
 
-use super::{Fate, Open, Recovery, Sitting, Standing, Verdict, Work};
+use super::{Fate, Open, Report, Sitting, Standing, Verdict, Work};
 
 /// What a part is to be coloured by. Words say the same, for those who see no colours.
 pub(super) type Shade = &'static str;
@@ -162,7 +162,8 @@ pub(super) fn commands(standing: &Standing, run: &str) -> Vec<(String, &'static 
 }
 
 /// The recovery time in a headline, what is to be said beside it, and its shade.
-pub(super) fn recovery(recovery: &Recovery, standing: &Standing) -> (String, String, Shade) {
+pub(super) fn recovery(report: &Report) -> (String, String, Shade) {
+    let recovery = &report.recovery;
     let target = recovery.target_ms.map(round).unwrap_or_default();
     let took = recovery.took_ms.map(span).unwrap_or_default();
     let elapsed = span(recovery.elapsed_ms);
@@ -195,7 +196,12 @@ pub(super) fn recovery(recovery: &Recovery, standing: &Standing) -> (String, Str
     if recovery.paused_ms > 0 {
         let _ = write!(detail, " Nobody was at it for {} of that.", span(recovery.paused_ms));
     }
-    if recovery.took_ms.is_some() && matches!(standing, Standing::Undone | Standing::PartlyUndone { .. }) {
+    // Not all of the house is back where a run left steps out.
+    if recovery.took_ms.is_some() && report.summary.skipped > 0 {
+        let were = if report.summary.skipped == 1 { "was" } else { "were" };
+        let _ = write!(detail, " {} {were} skipped.", count(report.summary.skipped, "step"));
+    }
+    if recovery.took_ms.is_some() && matches!(report.standing, Standing::Undone | Standing::PartlyUndone { .. }) {
         detail.push_str(" It was taken back later.");
     }
     (headline, detail, shade)

@@ -17,7 +17,9 @@ const PAUSE: f64 = 0.12;
 /// How far behind the last record the target may lie to be drawn where it is, as a part of the time of work.
 const BEHIND: f64 = 0.35;
 /// Percent between two marks of the axis: less, and their texts meet on a phone.
-const BETWEEN_MARKS: f64 = 16.0;
+const BETWEEN_MARKS: f64 = 20.0;
+/// The same behind the mark at the left edge, whose text begins there.
+const BEHIND_FIRST: f64 = 27.0;
 /// Percent: a bar of less is not seen.
 const THINNEST: f64 = 0.5;
 /// Percent: a pause of less has no room to say how long it was.
@@ -231,8 +233,10 @@ fn marks(scale: &Scale, began_at: u64, clock: &Clock<'_>) -> Vec<Mark> {
             let x = scale.place(began_at + offset);
             // The first mark behind a pause lies at the end of the pause, not at its start.
             let x = if offset == from { percent(piece.start / scale.width) } else { x };
-            let last = marks.last().map_or(f64::MIN, |mark| mark.x);
-            if x - last < BETWEEN_MARKS || x > 92.0 {
+            let is_free = marks
+                .last()
+                .is_none_or(|last| x - last.x >= if last.anchor == "start" { BEHIND_FIRST } else { BETWEEN_MARKS });
+            if !is_free || x > 92.0 {
                 continue;
             }
             let at = began_at + offset;
@@ -324,4 +328,78 @@ fn shortened(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(most - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::Sitting;
+    use crate::summary::Counter;
+
+    /// A run that was at work and paused for these milliseconds in turn.
+    fn report(turns: &[(u64, u64)], rto_ms: Option<u64>) -> Report {
+        let mut report = Report { began_at: 1_000_000, ..Report::default() };
+        report.recovery.target_ms = rto_ms;
+        let mut now = report.began_at;
+        for (index, (work, pause)) in turns.iter().enumerate() {
+            report.sittings.push(Sitting {
+                session: index as u32 + 1,
+                verb: Verb::Exec,
+                is_note: false,
+                program: String::new(),
+                began_at: now,
+                ended_at: now + work,
+                end: None,
+                summary: Counter::default().summary(),
+                edits: Vec::new(),
+                force: false,
+            });
+            report.ended_at = now + work;
+            now += work + pause;
+        }
+        report
+    }
+
+    proptest! {
+        #[test]
+        fn time_runs_from_left_to_right(
+            turns in prop::collection::vec((0_u64..10_000_000, 0_u64..1_000_000_000), 1..6),
+            rto in prop::option::of(0_u64..100_000_000),
+        ) {
+            let report = report(&turns, rto);
+            let scale = Scale::of(&report, report.ended_at);
+            let moments = report.sittings.iter().flat_map(|sitting| [sitting.began_at, sitting.ended_at]);
+            let places: Vec<f64> = moments.map(|at| scale.place(at)).collect();
+            prop_assert!(places.is_sorted(), "{places:?}");
+            prop_assert!(places.iter().all(|place| (0.0..=100.0).contains(place)), "{places:?}");
+            let zone = TimeZone::UTC;
+            let timeline = timeline(&report, &Clock::new(&zone, report.began_at));
+            let marks: Vec<f64> = timeline.marks.iter().map(|mark| mark.x).collect();
+            prop_assert!(marks.windows(2).all(|pair| pair[1] - pair[0] >= BETWEEN_MARKS), "{marks:?}");
+            prop_assert!(marks.first() == Some(&0.0), "{marks:?}");
+            for pause in &timeline.pauses {
+                prop_assert!(pause.x >= 0.0 && pause.x + pause.width <= 100.01, "{pause:?}");
+            }
+            prop_assert_eq!(timeline.target.is_some() || timeline.target_behind.is_some(), rto.is_some());
+        }
+    }
+
+    #[test]
+    fn a_night_does_not_hide_the_work() {
+        let report = report(&[(60_000, 36_000_000), (60_000, 0)], Some(30_000));
+        let zone = TimeZone::UTC;
+        let timeline = timeline(&report, &Clock::new(&zone, report.began_at));
+        let pause = &timeline.pauses[0];
+        assert!(pause.width < 12.0 && pause.label == "10h 00m", "{pause:?}");
+        assert!(timeline.target.is_some_and(|target| (20.0..30.0).contains(&target.x)));
+    }
+
+    #[test]
+    fn a_target_far_behind_is_only_told() {
+        let timeline = timeline(&report(&[(60_000, 0)], Some(1_800_000)), &Clock::new(&TimeZone::UTC, 0));
+        assert_eq!((timeline.target, timeline.target_behind.as_deref()), (None, Some("30m")));
+    }
 }

@@ -266,7 +266,7 @@ fn short(digest: &str) -> String {
 
 fn recovery(report: &Report) -> RecoveryView {
     let recovery = &report.recovery;
-    let (headline, detail, shade) = phrase::recovery(recovery, &report.standing);
+    let (headline, detail, shade) = phrase::recovery(report);
     let taken = recovery.took_ms.unwrap_or(recovery.elapsed_ms);
     let meter = recovery.target_ms.filter(|target| *target > 0).map(|target| {
         let whole = taken.max(target) as f64;
