@@ -148,6 +148,53 @@ fn an_order_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn what_went_as_it_should_on_many_hosts_stands_together() {
+    let page = page(&report(journals::fleet(400)));
+    assert!(page.contains("399 more, of which nothing is to be said"));
+    assert_eq!(page.matches("class=\"row\"").count(), 1, "the one that failed is shown");
+    assert_eq!(page.matches("class=\"lane\"").count(), 300);
+    assert!(page.contains("100 rows more are not drawn") && page.contains("node400"));
+    let text = text(&report(journals::fleet(400)));
+    assert!((1..=400).all(|number| text.contains(&format!("node{number}"))));
+}
+
+/// The colours of a page by name: in light, and in dark where they differ.
+fn colours(style: &str) -> Vec<(String, [f64; 3])> {
+    let parts = style.split("--").skip(1).filter_map(|part| part.split_once(": #"));
+    let parts = parts.filter(|(_, rest)| rest.len() >= 6);
+    let channel = |hex: &str| f64::from(u8::from_str_radix(hex, 16).expect("it is a colour")) / 255.0;
+    parts.map(|(name, hex)| (name.to_owned(), [channel(&hex[..2]), channel(&hex[2..4]), channel(&hex[4..6])])).collect()
+}
+
+/// How bright a colour is, as WCAG 2 has it.
+fn brightness(colour: [f64; 3]) -> f64 {
+    let linear = colour.map(|c| if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) });
+    0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+}
+
+#[test]
+fn texts_can_be_read_in_light_and_in_dark() {
+    let page = page(&report(journals::succeeded()));
+    let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("}\n* {")).expect("it has colours").0;
+    let (light, dark) = style.split_once("@media").expect("it has dark ones");
+    for theme in [light, dark] {
+        let colours = colours(theme);
+        let of = |name: &str| colours.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}")).1;
+        let mut pairs = vec![("ink", "add"), ("ink", "del"), ("ink", "quiet-wash"), ("ink", "bad-wash")];
+        for text in ["ink", "soft", "good", "change", "bad", "undo", "quiet", "limit"] {
+            pairs.extend([(text, "card"), (text, "ground")]);
+        }
+        let washes = ["good", "change", "bad", "undo", "quiet"].map(|name| (name, format!("{name}-wash")));
+        pairs.extend(washes.iter().map(|(name, wash)| (*name, wash.as_str())));
+        for (text, ground) in pairs {
+            let (a, b) = (brightness(of(text)), brightness(of(ground)));
+            let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+            assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+        }
+    }
+}
+
+#[test]
 fn nothing_sealed_is_in_a_report() {
     for records in [journals::succeeded(), journals::failed_and_undone(), journals::drill()] {
         let report = report(records);

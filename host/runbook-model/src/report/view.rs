@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::event::{RunOutcome, Verb};
+use crate::event::{RunOutcome, StepOutcome, Verb};
 
 use super::phrase::{self, Clock, Shade};
 use super::timeline::{self, Timeline};
@@ -11,6 +11,8 @@ use super::{Change, Note, Report, Row, Sitting, Step, Tone, Verdict};
 
 /// Lines of a diff that are shown; the rest is counted.
 const DIFF_LINES: usize = 400;
+/// Instances of a step of which each is shown; where there are more, those of which nothing is to be said stand together.
+const MANY: usize = 12;
 /// Hex digits of a digest that tell it from others.
 const DIGEST: usize = 12;
 
@@ -120,7 +122,10 @@ struct StepView {
     place: String,
     sign: &'static str,
     outcome: Word,
+    /// Instances of which something is to be said.
     rows: Vec<RowView>,
+    /// Those of which nothing is but how they ended, where there are many.
+    others: Vec<RowView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -371,6 +376,8 @@ fn of_step(report: &Report, step: &Step, clock: &Clock<'_>) -> StepView {
         (Some(cluster), hosts) => format!("{}, cluster {cluster}", hosts.join(", ")),
         (None, hosts) => hosts.join(", "),
     };
+    let is_many = step.rows.len() > MANY;
+    let (others, rows): (Vec<&Row>, Vec<&Row>) = step.rows.iter().partition(|row| is_many && is_uneventful(row));
     StepView {
         id: step.id.clone(),
         uses: step.uses.clone(),
@@ -378,8 +385,16 @@ fn of_step(report: &Report, step: &Step, clock: &Clock<'_>) -> StepView {
         place,
         sign,
         outcome: Word::new(word, shade),
-        rows: step.rows.iter().map(|row| of_row(verb, row, clock)).collect(),
+        rows: rows.into_iter().map(|row| of_row(verb, row, clock)).collect(),
+        others: others.into_iter().map(|row| of_row(verb, row, clock)).collect(),
     }
+}
+
+/// Whether nothing is to be said of an instance but how it ended.
+fn is_uneventful(row: &Row) -> bool {
+    let is_well = row.outcome.is_some_and(StepOutcome::is_ok);
+    let is_plain = row.changes.is_empty() && row.notes.is_empty() && row.reason.is_none() && row.by_hand.is_none();
+    is_well && is_plain && row.attempts <= 1
 }
 
 fn of_row(verb: Verb, row: &Row, clock: &Clock<'_>) -> RowView {

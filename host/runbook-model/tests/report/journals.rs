@@ -321,6 +321,19 @@ pub(crate) fn drill() -> Vec<Record> {
     journal.finished(RunOutcome::Succeeded).records()
 }
 
+/// A step that is for so many hosts; on the last of them it failed.
+pub(crate) fn fleet(hosts: usize) -> Vec<Record> {
+    let mut journal = Journal::default();
+    let names: Vec<String> = (1..=hosts).map(|number| format!("node{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    journal.begin(vec![sketch("motd", "core/file", &names)], None);
+    for (index, name) in names.iter().enumerate() {
+        let outcome = if index + 1 == hosts { StepOutcome::Failed } else { StepOutcome::Unchanged };
+        journal.step(&on("motd", name), SECOND, outcome);
+    }
+    journal.finished(RunOutcome::Failed).records()
+}
+
 /// A run with every kind of text that a report shows, each made by `text` from its name.
 pub(crate) fn everything(text: &dyn Fn(&str) -> String) -> Vec<Record> {
     let mut journal = Journal::default();
