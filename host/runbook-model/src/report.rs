@@ -225,7 +225,7 @@ impl Row {
 
     /// Whether all that it did was taken back.
     pub fn is_undone(&self) -> bool {
-        let mut counted = self.changes.iter().filter(|change| change.takes_back.is_none() && change.fate.was_made());
+        let mut counted = self.changes.iter().filter(|change| change.takes_back.is_none() && change.fate.was_begun());
         let is_back = |change: &Change| matches!(change.fate, Fate::TakenBack { .. });
         counted.next().is_some_and(is_back) && counted.all(is_back)
     }
@@ -306,16 +306,11 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Whether something was altered, taken back or not.
-    pub fn was_made(&self) -> bool {
+    /// Whether something was altered, or may have been; taken back or not.
+    pub fn was_begun(&self) -> bool {
         match self {
-            Self::Made | Self::TakenBack { .. } | Self::Left(_) | Self::InDoubt => true,
-            Self::Already
-            | Self::Failed(_)
-            | Self::NeverMade(_)
-            | Self::Waiting
-            | Self::Lapsed
-            | Self::Planned { .. } => false,
+            Self::Made | Self::TakenBack { .. } | Self::Left(_) | Self::InDoubt | Self::Failed(_) => true,
+            Self::Already | Self::NeverMade(_) | Self::Waiting | Self::Lapsed | Self::Planned { .. } => false,
         }
     }
 }
@@ -414,12 +409,12 @@ impl Report {
         self.steps.iter().flat_map(|step| &step.rows)
     }
 
-    /// What steps changed: how much of it was made, and how much of that was taken back.
+    /// How many changes steps began, and how many of those were taken back.
     pub fn changes(&self) -> (usize, usize) {
-        let made = self.rows().flat_map(|row| &row.changes);
-        let made = made.filter(|change| change.takes_back.is_none() && change.fate.was_made());
-        made.fold((0, 0), |(made, back), change| {
-            (made + 1, back + usize::from(matches!(change.fate, Fate::TakenBack { .. })))
+        let begun = self.rows().flat_map(|row| &row.changes);
+        let begun = begun.filter(|change| change.takes_back.is_none() && change.fate.was_begun());
+        begun.fold((0, 0), |(begun, back), change| {
+            (begun + 1, back + usize::from(matches!(change.fate, Fate::TakenBack { .. })))
         })
     }
 }

@@ -99,6 +99,9 @@ fn a_run_that_was_cut_off_has_a_gap() {
     assert_eq!(works, [Work::CutOff, Work::Ended(StepOutcome::Changed)]);
     assert!(motd.spans[1].began_at >= report.sittings[1].began_at, "nobody works in a pause");
 
+    let registry = report.steps.iter().find(|step| step.id == "registry").expect("it is one of the steps");
+    assert_eq!(registry.rows.len(), 1, "that it was left out before is over");
+
     // The same journal up to any of its records is one of a run that has no end yet.
     let records = journals::resumed();
     for cut in 1..records.len() {

@@ -393,6 +393,11 @@ fn steps(sketches: &[StepSketch], rows: Vec<Row>) -> Vec<Step> {
         steps[place].rows.push(row);
     }
     for step in &mut steps {
+        // A step that was left out as a whole in one sitting has instances in another.
+        let is_whole = |row: &Row| row.instance.host.is_none() && row.instance.item.is_none() && row.spans.is_empty();
+        if !step.rows.iter().all(is_whole) {
+            step.rows.retain(|row| !is_whole(row) || row.outcome != Some(StepOutcome::Skipped));
+        }
         step.outcome = step.rows.iter().filter_map(|row| row.outcome).max();
     }
     steps

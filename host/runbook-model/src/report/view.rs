@@ -312,7 +312,7 @@ fn parts(report: &Report, taken: u64) -> Vec<(u64, u64, bool)> {
 
 fn tiles(report: &Report) -> Vec<Tile> {
     let summary = &report.summary;
-    let (made, back) = report.changes();
+    let (begun, back) = report.changes();
     let tile = |number: usize, what: &'static str, shade: Shade| Tile { number, what, shade };
     let mut tiles = vec![
         tile(summary.steps, "steps", phrase::QUIET),
@@ -325,7 +325,7 @@ fn tiles(report: &Report) -> Vec<Tile> {
         tiles.insert(2, tile(summary.may_change, "may change", phrase::CHANGE));
     }
     if report.verb != Some(Verb::Plan) {
-        tiles.push(tile(made, "changes made", phrase::CHANGE));
+        tiles.push(tile(begun, "changes", phrase::CHANGE));
         tiles.push(tile(back, "taken back", phrase::UNDO));
     }
     tiles
