@@ -73,20 +73,29 @@ pub enum Standing {
     Succeeded,
     /// A step failed; what was done stays.
     Failed,
-    /// A step failed, and nothing of what was done is in effect any more.
-    FailedUndone,
+    /// A step failed, and what was done was taken back.
+    FailedUndone {
+        /// How many changes were left as they are, each for a reason.
+        left: usize,
+    },
     /// It was cancelled.
     Cancelled,
-    /// It was cancelled, and nothing of what was done is in effect any more.
-    CancelledUndone,
+    /// It was cancelled, and what was done was taken back.
+    CancelledUndone {
+        /// How many changes were left as they are, each for a reason.
+        left: usize,
+    },
     /// A person is needed.
     Stuck,
     /// It was taken back.
-    Undone,
-    /// It was taken back, but for some changes that were left as they are.
-    PartlyUndone {
-        /// How many.
+    Undone {
+        /// How many changes were left as they are, each for a reason.
         left: usize,
+    },
+    /// A part of it was taken back.
+    PartlyUndone {
+        /// How many changes are still in effect.
+        stay: usize,
     },
     /// An undo of it was taken back.
     Redone,

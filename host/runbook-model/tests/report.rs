@@ -75,7 +75,7 @@ fn a_run_within_its_time() {
 #[test]
 fn a_failed_run_that_was_undone_has_nothing_in_effect() {
     let report = report(journals::failed_and_undone());
-    assert_eq!(report.standing, Standing::FailedUndone);
+    assert_eq!(report.standing, Standing::FailedUndone { left: 0 });
     assert_eq!(report.recovery.verdict(), Verdict::NotRecovered);
     let motd = report.rows().find(|row| row.instance == on("motd", "node1")).expect("it was run");
     assert!(motd.is_undone());
@@ -84,6 +84,26 @@ fn a_failed_run_that_was_undone_has_nothing_in_effect() {
     let inverse = motd.changes.iter().find(|change| change.takes_back == Some(1)).expect("it was taken back");
     assert_eq!(inverse.fate, Fate::Made);
     assert_eq!(report.changes(), (3, 3), "what a failed command may have done was taken back, too");
+}
+
+#[test]
+fn what_an_undo_left_is_told_from_what_stays() {
+    let motd = on("motd", "node1");
+    let mut records = journals::failed_and_undone();
+    let place = records.iter().position(|record| matches!(record.event, Event::TakenBack { call: 2, .. }));
+    let place = place.expect("the command was taken back");
+    records[place].event = Event::Left { instance: motd, call: 2, why: "it does no harm".into() };
+    let left = report(records.clone());
+    assert_eq!(left.standing, Standing::FailedUndone { left: 1 });
+    assert!(text(&left).contains("1 change was left as it is"));
+
+    // Had the undo come to no more than that one, the rest would be in effect.
+    let end = records.last().expect("it ended").event.clone();
+    records.truncate(place + 2);
+    records[place + 1].event = end;
+    let stays = report(records);
+    assert_eq!(stays.standing, Standing::Failed);
+    assert!(text(&stays).contains("A step failed; what was done stays"));
 }
 
 #[test]
@@ -114,7 +134,7 @@ fn a_run_that_was_cut_off_has_a_gap() {
 #[test]
 fn what_a_person_did_is_no_recovery() {
     let report = report(journals::drill());
-    assert_eq!(report.standing, Standing::PartlyUndone { left: 1 });
+    assert_eq!(report.standing, Standing::Undone { left: 1 });
     assert_eq!(report.recovery.took_ms, None);
     let notes: Vec<(Verb, bool)> = report.sittings.iter().map(|sitting| (sitting.verb, sitting.is_note)).collect();
     assert_eq!(notes, [(Verb::Exec, false), (Verb::Done, true), (Verb::Undo, false)]);

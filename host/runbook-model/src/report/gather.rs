@@ -1,6 +1,6 @@
 //! From the records of a run to its report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::call::{Answer, CallError, Level, Outcome, Response, Verdict};
 use crate::event::{Event, Instance, Record, RunOutcome, Settlement, StepOutcome, StepSketch, Summary, Verb};
@@ -35,7 +35,9 @@ struct Gathering {
     /// When the undo began that an instance is at.
     undoing: BTreeMap<Instance, u64>,
     /// Begun and not ended, in this sitting or an earlier one.
-    open: std::collections::BTreeSet<Instance>,
+    open: BTreeSet<Instance>,
+    /// Changes that an undo left as they are.
+    left: BTreeSet<(Instance, u32)>,
 }
 
 impl Gathering {
@@ -254,6 +256,7 @@ impl Gathering {
             }
             Event::Left { instance, call, why } => {
                 self.came_back_from_undo(at, instance);
+                self.left.insert((instance.clone(), *call));
                 match self.change(instance, *call).map(|change| &change.fate) {
                     // That it did not work is the larger part of what became of it.
                     Some(Fate::Failed(_)) => self.remark(instance, *call, format!("left as it is: {why}")),
@@ -333,7 +336,7 @@ impl Gathering {
         for index in 0..report.sittings.len() {
             report.sittings[index].is_note = is_note(&report.sittings, index);
         }
-        report.standing = standing(&report, history);
+        report.standing = standing(&report, history, &self.left);
         report.recovery = recovery(&report);
         report.needs = history
             .stuck
@@ -436,7 +439,7 @@ fn is_note(sittings: &[Sitting], index: usize) -> bool {
     index > 0 && sitting.end.is_some() && sitting.summary == Summary::default() || sitting.verb == Verb::Done
 }
 
-fn standing(report: &Report, history: &History) -> Standing {
+fn standing(report: &Report, history: &History, left_as_it_is: &BTreeSet<(Instance, u32)>) -> Standing {
     if let Standing::Abandoned { .. } = &report.standing {
         return report.standing.clone();
     }
@@ -444,19 +447,22 @@ fn standing(report: &Report, history: &History) -> Standing {
         return Standing::Unfinished;
     }
     let Some(sitting) = report.sittings.iter().rfind(|sitting| !sitting.is_note) else { return Standing::Unfinished };
-    let left = history.in_effect(false).count();
-    let nothing_stays = left == 0 && report.changes().0 > 0;
+    let in_effect: BTreeSet<_> = history.in_effect(false).map(Entry::id).collect();
+    let left = in_effect.intersection(left_as_it_is).count();
+    let stay = in_effect.len() - left;
+    let (_, back) = report.changes();
+    let is_undone = stay == 0 && back + left > 0;
     match sitting.end {
         // It was cut off; what came after it only noted something.
         None => Standing::Unfinished,
         Some(RunOutcome::Stuck) => Standing::Stuck,
-        Some(RunOutcome::Failed) if nothing_stays => Standing::FailedUndone,
+        Some(RunOutcome::Failed) if is_undone => Standing::FailedUndone { left },
         Some(RunOutcome::Failed) => Standing::Failed,
-        Some(RunOutcome::Cancelled) if nothing_stays => Standing::CancelledUndone,
+        Some(RunOutcome::Cancelled) if is_undone => Standing::CancelledUndone { left },
         Some(RunOutcome::Cancelled) => Standing::Cancelled,
         Some(RunOutcome::Succeeded) => match sitting.verb {
-            Verb::Undo if left > 0 => Standing::PartlyUndone { left },
-            Verb::Undo => Standing::Undone,
+            Verb::Undo if stay > 0 => Standing::PartlyUndone { stay },
+            Verb::Undo => Standing::Undone { left },
             Verb::Redo => Standing::Redone,
             Verb::Plan | Verb::Exec | Verb::Resume | Verb::Done => Standing::Succeeded,
         },

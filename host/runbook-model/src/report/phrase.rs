@@ -92,6 +92,11 @@ pub(super) fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
+/// "1 change is", "3 changes are".
+fn count_are(number: usize, one: &str) -> String {
+    format!("{} {}", count(number, one), if number == 1 { "is" } else { "are" })
+}
+
 /// An instance without its step, as a row of it is called: its item and its host.
 pub(super) fn within_step(instance: &Instance) -> String {
     match (&instance.item, &instance.host) {
@@ -108,35 +113,41 @@ pub(super) fn standing(standing: &Standing, verb: Option<Verb>) -> (&'static str
         Standing::Succeeded if verb == Some(Verb::Plan) => ("planned", GOOD),
         Standing::Succeeded => ("succeeded", GOOD),
         Standing::Failed => ("failed", BAD),
-        Standing::FailedUndone => ("failed, undone", UNDO),
+        Standing::FailedUndone { .. } => ("failed, undone", UNDO),
         Standing::Cancelled => ("cancelled", BAD),
-        Standing::CancelledUndone => ("cancelled, undone", UNDO),
+        Standing::CancelledUndone { .. } => ("cancelled, undone", UNDO),
         Standing::Stuck => ("stuck", BAD),
-        Standing::Undone => ("undone", UNDO),
-        Standing::PartlyUndone { .. } => ("undone, some left", UNDO),
+        Standing::Undone { .. } => ("undone", UNDO),
+        Standing::PartlyUndone { .. } => ("undone in part", UNDO),
         Standing::Redone => ("redone", CHANGE),
         Standing::Abandoned { .. } => ("abandoned", QUIET),
     }
 }
 
 /// The same in a sentence.
-pub(super) fn explained(standing: &Standing) -> String {
-    match standing {
+pub(super) fn explained(report: &Report) -> String {
+    let (begun, back) = report.changes();
+    let stays = match (begun, back) {
+        (0, _) => "nothing was changed".to_owned(),
+        (_, 0) => "what was done stays".to_owned(),
+        (begun, back) => format!("{back} of {} were taken back, the others stay", count(begun, "change")),
+    };
+    let was_undone = |left: usize| match left {
+        0 => "what was done was taken back, and nothing of it is in effect".to_owned(),
+        1 => "what was done was taken back; 1 change was left as it is".to_owned(),
+        left => format!("what was done was taken back; {left} changes were left as they are"),
+    };
+    match &report.standing {
         Standing::Unfinished => "The run did not come to its end: it was cut off, or is still at work.".to_owned(),
         Standing::Succeeded => "All steps ended well.".to_owned(),
-        Standing::Failed => "A step failed, and what was done before it stays.".to_owned(),
-        Standing::FailedUndone => {
-            "A step failed, and all that had been changed was taken back: nothing of it is in effect.".to_owned()
-        }
-        Standing::Cancelled => "It was cancelled, and what was done before that stays.".to_owned(),
-        Standing::CancelledUndone => {
-            "It was cancelled, and all that had been changed was taken back: nothing of it is in effect.".to_owned()
-        }
+        Standing::Failed => format!("A step failed; {stays}."),
+        Standing::FailedUndone { left } => format!("A step failed; {}.", was_undone(*left)),
+        Standing::Cancelled => format!("It was cancelled; {stays}."),
+        Standing::CancelledUndone { left } => format!("It was cancelled; {}.", was_undone(*left)),
         Standing::Stuck => "It cannot go on without a person.".to_owned(),
-        Standing::Undone => "What it did was taken back: nothing of it is in effect.".to_owned(),
-        Standing::PartlyUndone { left: 1 } => "What it did was taken back; 1 change was left as it is.".to_owned(),
-        Standing::PartlyUndone { left } => {
-            format!("What it did was taken back; {left} changes were left as they are.")
+        Standing::Undone { left } => format!("It was undone: {}.", was_undone(*left)),
+        Standing::PartlyUndone { stay } => {
+            format!("A part of what it did was taken back; {} still in effect.", count_are(*stay, "change"))
         }
         Standing::Redone => "It was taken back, and that undo was taken back in turn.".to_owned(),
         Standing::Abandoned { because } if because.is_empty() => "A person gave it up.".to_owned(),
@@ -151,10 +162,10 @@ pub(super) fn commands(standing: &Standing, run: &str) -> Vec<(String, &'static 
     let undo = (format!("runbook undo {run}"), "takes back what it did");
     match standing {
         Standing::Unfinished | Standing::Failed | Standing::Cancelled => vec![resume, undo],
-        Standing::FailedUndone | Standing::CancelledUndone => vec![resume],
+        Standing::FailedUndone { .. } | Standing::CancelledUndone { .. } => vec![resume],
         Standing::Stuck => vec![next],
         Standing::Succeeded
-        | Standing::Undone
+        | Standing::Undone { .. }
         | Standing::PartlyUndone { .. }
         | Standing::Redone
         | Standing::Abandoned { .. } => Vec::new(),
@@ -201,7 +212,8 @@ pub(super) fn recovery(report: &Report) -> (String, String, Shade) {
         let were = if report.summary.skipped == 1 { "was" } else { "were" };
         let _ = write!(detail, " {} {were} skipped.", count(report.summary.skipped, "step"));
     }
-    if recovery.took_ms.is_some() && matches!(report.standing, Standing::Undone | Standing::PartlyUndone { .. }) {
+    if recovery.took_ms.is_some() && matches!(report.standing, Standing::Undone { .. } | Standing::PartlyUndone { .. })
+    {
         detail.push_str(" It was taken back later.");
     }
     (headline, detail, shade)

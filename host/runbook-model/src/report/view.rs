@@ -208,7 +208,7 @@ impl View {
             file: report.file.clone(),
             digest: short(&report.sha256),
             standing: Word::new(word, shade),
-            explained: phrase::explained(&report.standing),
+            explained: phrase::explained(report),
             commands: phrase::commands(&report.standing, &report.run),
             began: clock.date(report.began_at),
             ended: clock.date(report.ended_at),
