@@ -9,6 +9,7 @@ mod language;
 mod limits;
 mod mistakes;
 mod quickstart;
+mod report;
 mod runs;
 mod secrets;
 mod support;

@@ -21,6 +21,7 @@ pub mod parse;
 pub mod plan;
 pub mod prepare;
 pub mod redact;
+pub mod report;
 pub mod resolve;
 pub mod schema;
 pub mod schema_json;

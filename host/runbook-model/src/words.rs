@@ -1,118 +1,61 @@
-//! Calls in a few words, for people.
+//! Events and calls in a person's words, for displays and reports alike.
 
-use crate::call::{Act, Call, FileWant, FilesLook, KubeAct, KubeLook, Look, Note, Request, Selector, SshAct, SshLook};
+mod calls;
 
-/// What is asked, and of which target, in one line.
-pub fn request(request: &Request) -> String {
-    let Request { target, call } = request;
-    match call {
-        Call::Look(_) | Call::Change(_) => format!("{} on {target}", self::call(call)),
-        Call::Note(_) => self::call(call),
+use crate::event::{StepOutcome, Verb};
+
+pub use calls::{call, request};
+
+/// An outcome in a word.
+pub fn outcome(outcome: StepOutcome, verb: Verb) -> &'static str {
+    match (outcome, verb) {
+        (StepOutcome::Skipped, _) => "skipped",
+        (StepOutcome::Unchanged, _) => "unchanged",
+        (StepOutcome::Changed, Verb::Exec | Verb::Resume | Verb::Undo | Verb::Redo | Verb::Done) => "changed",
+        (StepOutcome::Changed, Verb::Plan) => "would change",
+        (StepOutcome::MayChange, _) => "may change",
+        (StepOutcome::Cancelled, _) => "cancelled",
+        (StepOutcome::Unreachable, _) => "unreachable",
+        (StepOutcome::Denied, _) => "denied",
+        (StepOutcome::Failed, _) => "failed",
+        (StepOutcome::Stuck, _) => "stuck",
     }
 }
 
-/// What is asked, in one line.
-pub fn call(call: &Call) -> String {
-    match call {
-        Call::Look(Look::Ssh(look)) => ssh_look(look),
-        Call::Look(Look::Files(look)) => files_look(look),
-        Call::Look(Look::Kube(look)) => kube_look(look),
-        Call::Change(change) => act(&change.act),
-        Call::Note(note) => self::note(note),
+/// A time span of so many milliseconds: "0.4s", "12s", "3m 20s", "1h 02m".
+pub fn elapsed(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..10 => format!("{}.{}s", seconds, ms % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
     }
 }
 
-fn argv(argv: &[String]) -> String {
-    argv.join(" ")
-}
-
-fn ssh_look(look: &SshLook) -> String {
-    match look {
-        SshLook::Facts => "facts".to_owned(),
-        SshLook::Observe { commands } => {
-            let all: Vec<String> = commands.iter().map(|command| argv(&command.argv)).collect();
-            all.join("; ")
-        }
-        SshLook::Http { request } => format!("{} {}", request.method, request.url),
-        SshLook::Tcp { address, port, .. } => format!("connect to {address}:{port}"),
-        SshLook::Resolve { name, .. } => format!("resolve {name}"),
-    }
-}
-
-fn files_look(look: &FilesLook) -> String {
-    let verb = match look {
-        FilesLook::Stat { .. } => "stat",
-        FilesLook::Read { .. } => "read",
-        FilesLook::List { .. } => "list",
-        FilesLook::Sha256 { .. } => "digest of",
-        FilesLook::Source { .. } => "open",
+/// A text of a host or a plugin as a person may see it: nothing in it moves the cursor, changes colours or the direction.
+pub fn safe(text: &str) -> String {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    format!("{verb} {}", look.path())
+    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
-fn kube_look(look: &KubeLook) -> String {
-    let selected = |selector: &Selector| {
-        let namespace = selector.namespace.as_deref().unwrap_or("all namespaces");
-        let labels = selector.labels.as_deref().map(|labels| format!(" with {labels}")).unwrap_or_default();
-        format!("{} of {namespace}{labels}", selector.kind.kind)
-    };
-    match look {
-        KubeLook::Uid => "its uid".to_owned(),
-        KubeLook::Get { object } => format!("get {object}"),
-        KubeLook::List { selector } => format!("list {}", selected(selector)),
-        KubeLook::Logs { pod, .. } => format!("logs of {pod}"),
-        KubeLook::Wait { object, .. } => format!("wait for {object}"),
-        KubeLook::WaitNone { selector, .. } => format!("wait until there is no {}", selected(selector)),
-        KubeLook::Exec { pod, argv: command, .. } => format!("look in {pod}: {}", argv(command)),
-        KubeLook::CopyOut { pod, path, .. } => format!("copy {path} out of {pod}"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(safe("a\x1b[2Jb\r\tc\u{202e}\n"), "a\u{fffd}[2Jb\u{fffd}\tc\u{fffd}\n");
     }
-}
 
-fn act(act: &Act) -> String {
-    match act {
-        Act::Ssh(SshAct::Run { pipeline, .. }) => {
-            let all: Vec<String> = pipeline.iter().map(|command| argv(&command.argv)).collect();
-            format!("run: {}", all.join(" | "))
+    #[test]
+    fn time_spans() {
+        for (ms, text) in
+            [(0, "0.0s"), (450, "0.4s"), (9_990, "9.9s"), (12_000, "12s"), (200_000, "3m 20s"), (3_720_000, "1h 02m")]
+        {
+            assert_eq!(elapsed(ms), text);
         }
-        Act::Ssh(SshAct::Reboot { .. }) => "reboot".to_owned(),
-        Act::Ssh(SshAct::Confirm { commit, .. }) => format!("run, and confirm anew: {}", argv(&commit.argv)),
-        Act::Ssh(SshAct::Http { request, .. }) => format!("{} {}", request.method, request.url),
-        Act::Files(act) => {
-            let verb = match &act.want {
-                FileWant::File { .. } => "write",
-                FileWant::Directory { .. } => "make the directory",
-                FileWant::Link { .. } => "link",
-                FileWant::Absent | FileWant::AbsentIfEmpty => "remove",
-                FileWant::Tree { .. } => "put back",
-            };
-            format!("{verb} {}", act.path)
-        }
-        Act::Kube(act) => kube_act(act),
-    }
-}
-
-fn kube_act(act: &KubeAct) -> String {
-    match act {
-        KubeAct::Apply { manifest, .. } => match crate::call::ObjectRef::of(manifest) {
-            Ok(object) => format!("apply {object}"),
-            Err(_) => "apply an object".to_owned(),
-        },
-        KubeAct::Patch { object, .. } => format!("patch {object}"),
-        KubeAct::Delete { object, .. } => format!("delete {object}"),
-        KubeAct::Scale { object, replicas } => format!("scale {object} to {replicas}"),
-        KubeAct::Evict { pod, .. } => format!("evict {pod}"),
-        KubeAct::Exec { pod, argv: command, .. } => format!("run in {pod}: {}", argv(command)),
-        KubeAct::CopyIn { pod, path, .. } => format!("copy {path} into {pod}"),
-        KubeAct::PutBack { pod, path, .. } => format!("put back {path} in {pod}"),
-    }
-}
-
-fn note(note: &Note) -> String {
-    match note {
-        Note::Log { .. } => "a message".to_owned(),
-        Note::Progress { .. } => "progress".to_owned(),
-        Note::Pause { milliseconds } => format!("wait {milliseconds} ms"),
-        Note::Baseline { key, .. } => format!("the first value of {key}"),
-        Note::Receipt { kind, subject, .. } => format!("a receipt: {kind} of {subject}"),
     }
 }

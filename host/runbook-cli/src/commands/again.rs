@@ -12,7 +12,7 @@ use runbook_model::history::History;
 
 use crate::args;
 use crate::commands::drill;
-use crate::commands::exec::{end, go, holds_targets, journal_broke};
+use crate::commands::exec::{end, go, holds_targets, journal_broke, recovered};
 use crate::display::{self, Styles, hint, print};
 use crate::error::CliError;
 use crate::gate::Gatekeeper;
@@ -84,9 +84,12 @@ pub(crate) async fn resume(args: args::Resume) -> Result<u8, CliError> {
     launch.watchers = vec![watcher];
     launch.edits = edits;
     launch.faults = faults;
+    let target = session.runbook.targets.rto_ms;
     let ended = go(launch.start(session)?).await;
     locks.give_back(holds_targets(&run));
-    end(&run, Verb::Resume, &ended?, args.json)
+    let ended = ended?;
+    recovered(&run, &ended, target);
+    end(&run, Verb::Resume, &ended, args.json)
 }
 
 /// The runbook as its file has it now, and what is different from what the run has.

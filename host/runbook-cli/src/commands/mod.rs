@@ -6,6 +6,7 @@ mod exec;
 mod person;
 mod plugin;
 mod replay;
+mod report;
 mod runs;
 mod schema;
 mod validate;
@@ -28,6 +29,7 @@ pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
         Command::Runs(args) => runs::list(&args),
         Command::Show(args) => runs::show(&args),
         Command::Replay(args) => replay::replay(args).await,
+        Command::Report(args) => report::run(&args),
         Command::Plugin(command) => plugin::run(command),
     }
 }
