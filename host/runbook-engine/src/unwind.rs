@@ -528,6 +528,10 @@ impl Back<'_> {
             let result = judged("the inverse", self.road.pass(passage).await);
             result.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
         }
+        if let Some(look) = undo_kube::awaited(act, prior).filter(|_| !nothing) {
+            let seen = self.road.world.look(target, &Look::Kube(look), &context).await;
+            seen.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
+        }
         let how = if nothing { "there was nothing left to take back" } else { "what was there before is there again" };
         Ok(Some(Fate::TakenBack(how.to_owned())))
     }
