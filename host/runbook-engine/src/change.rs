@@ -46,7 +46,7 @@ impl Broker {
     pub(crate) async fn pass(&self, passage: Passage) -> Response {
         let started = Instant::now();
         let Passage { call, target, change, .. } = &passage;
-        let context = self.context(passage.jail.clone(), *call, None);
+        let context = self.context(passage.jail.clone(), *call, None).of_undo(passage.undoes.is_some());
         let prior = match &self.mode {
             Mode::Apply => self.world.prior(target, &change.act, &context).await,
             Mode::Plan(overlay) | Mode::Check(overlay) => {
@@ -124,8 +124,8 @@ impl Broker {
             kept,
         };
         let place = self.note(intent, true).await?;
-        let mut context = self.context(passage.jail.clone(), passage.call, Some(place.seq));
-        context.origin.iter_mut().for_each(|origin| origin.is_undo = passage.undoes.is_some());
+        let context = self.context(passage.jail.clone(), passage.call, Some(place.seq));
+        let context = context.of_undo(passage.undoes.is_some());
         // A task of its own: the call's result is recorded even if the guest that asked for it is gone by then.
         let this = self.this.upgrade().ok_or_else(|| CallError::Failed("the step has ended".to_owned()))?;
         let leaving = Arc::clone(&self.in_flight).read_owned().await;
@@ -187,6 +187,7 @@ impl Broker {
             Ok(Finding::Done(done_by_word(&change.act)))
         } else {
             let context = self.context(passage.jail.clone(), *call, Some(doubt.record));
+            let context = context.of_undo(passage.undoes.is_some());
             self.world.settle(&passage.target, &change.act, &doubt.prior, &context).await
         };
         self.shared.foresight.disturb();

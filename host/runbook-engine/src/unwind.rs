@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Command, Effect, FilesAct, Look, Prior, Request, SshLook, Target, Timing,
+    Act, Answer, Call, CallError, Change, Command, Effect, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Prior,
+    Request, SshLook, Target, Timing,
 };
 use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};
 use runbook_model::state::is_done;
 use runbook_model::undo::{self, Inverse, Left, Now};
 use runbook_model::undo_kube::{self, Conflict};
+use serde_json::Value;
 
+use crate::backend::CallContext;
 use crate::broker::{Broker, Deferred, Pulse, is_process};
 use crate::change::{Passage, judged};
 use crate::journal::JournalError;
@@ -510,9 +513,9 @@ impl Back<'_> {
         let by_hand = || vec![format!("on the cluster {target}, take back by hand: {summary}")];
         let Act::Kube(act) = &change.act else { return Ok(None) };
         let context = self.road.context(None, self.entry.call, None);
-        let current = match self.road.world.prior(target, &change.act, &context).await {
-            Ok(Prior::Object { live, .. }) => live,
-            Ok(_) | Err(CallError::NotFound(_)) => None,
+        let current = match self.current(act, &context).await {
+            Ok(current) => current,
+            Err(CallError::NotFound(_)) => None,
             Err(error) => return Err(Obstacle::new(error.to_string(), by_hand())),
         };
         let acts = match undo_kube::take_back(act, prior, current.as_ref()) {
@@ -534,6 +537,23 @@ impl Back<'_> {
         }
         let how = if nothing { "there was nothing left to take back" } else { "what was there before is there again" };
         Ok(Some(Fate::TakenBack(how.to_owned())))
+    }
+
+    /// The object of a change as it is now, in the form that a prior of the change has it in.
+    async fn current(&self, act: &KubeAct, context: &CallContext) -> Result<Option<Value>, CallError> {
+        let (world, target) = (&self.road.world, &self.entry.request.target);
+        // Not by a prior: the dry run in it may be refused for what became of the object since.
+        if let KubeAct::Apply { manifest, .. } = act {
+            let object = ObjectRef::of(manifest).map_err(CallError::Invalid)?;
+            return match world.look(target, &Look::Kube(KubeLook::Get { object }), context).await? {
+                Answer::Object(object) => Ok(object),
+                _ => Err(CallError::Failed("a look at an object gave something else".to_owned())),
+            };
+        }
+        match world.prior(target, &Act::Kube(act.clone()), context).await? {
+            Prior::Object { live, .. } => Ok(live),
+            _ => Ok(None),
+        }
     }
 
     async fn overridden(&self, conflict: String) -> Result<(), JournalError> {
