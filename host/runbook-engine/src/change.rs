@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use runbook_model::call::{
     Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, KubeAct, Outcome, Output,
-    PodUndo, Prior, Request, Response, SshAct, Target, Timing, Undo, Verdict,
+    PodOutput, PodUndo, Prior, Request, Response, SshAct, Target, Timing, Undo, Verdict,
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Settlement};
@@ -194,6 +194,13 @@ impl Broker {
         let why = |text: &str| text.to_owned();
         match finding {
             Ok(Finding::Done(answer)) => {
+                // The intent says that it was not so before: so it is ours, and an undo takes it back.
+                let answer = match answer {
+                    Answer::Outcome(Outcome::Already) => {
+                        done_unheard(&change.act, "it was carried out; what it gave is not known\n")
+                    }
+                    answer => answer,
+                };
                 let response = self.redact(Ok(answer));
                 if !doubt.is_done {
                     self.settled_as(*call, Settlement::Done, why("it was carried out")).await?;
@@ -249,6 +256,9 @@ impl Broker {
             return (Vec::new(), Ok(()));
         }
         let road = self.afterwards();
+        // Where only a person can tell what became of a change, the step is not at its end: it is gone on with in the middle, and what
+        // it needs there must not go before.
+        let is_stuck = lock(&self.tally).stuck.is_some();
         let (mut later, mut finished) = (Vec::new(), Ok(()));
         for change in deferred.into_iter().rev() {
             if let Some(has_changed) = self.replay().and_then(|replay| replay.carried(change.call)) {
@@ -257,6 +267,7 @@ impl Broker {
             }
             match change.change.effect.timing {
                 Timing::BlockEnd => later.push(change),
+                Timing::StepEnd | Timing::StepEndIfChanged if is_stuck => {}
                 Timing::StepEndIfChanged if !self.has_changed() => {
                     finished = finished.and(self.lapses(change.call).await);
                 }
@@ -358,14 +369,22 @@ pub(crate) fn judged(summary: &str, response: Response) -> Result<(), CallError>
 
 /// What a change answers that a person says is done.
 fn done_by_word(act: &Act) -> Answer {
-    let stderr = "a person said that it is done; what it gave is not known\n";
+    done_unheard(act, "a person said that it is done; what it gave is not known\n")
+}
+
+/// What a change answers of which only is known that it was done; `stderr` says so where it is a process.
+fn done_unheard(act: &Act, stderr: &str) -> Answer {
     match act {
         Act::Ssh(_) => Answer::Outcome(Outcome::Done(Output {
             exit: Exit::Code(0),
             stdout: Default::default(),
             stderr: stderr.into(),
         })),
-        act if is_process(act) => Answer::Outcome(Outcome::Already),
+        Act::Kube(KubeAct::Exec { .. }) => Answer::Outcome(Outcome::PodDone(PodOutput {
+            exit_code: 0,
+            stdout: Default::default(),
+            stderr: stderr.into(),
+        })),
         Act::Files(_) | Act::Kube(_) => Answer::Verdict(Verdict::Changed),
     }
 }
