@@ -299,6 +299,9 @@ impl Unwinding<'_> {
             }
             None => made.prior.clone(),
         };
+        if let Err(obstacle) = self.settle_inverses(entry, pulse).await {
+            return Ok(Err(obstacle));
+        }
         match self.begun_before(entry, pulse).await {
             Ok(false) => {}
             Ok(true) => return Ok(Ok(Some(Fate::TakenBack("an earlier undo had carried its inverse out".to_owned())))),
@@ -326,8 +329,30 @@ impl Unwinding<'_> {
         }
     }
 
-    /// Whether an undo that broke off had carried out the inverse of this change: a command that may not be run twice. Files tell by
-    /// themselves.
+    /// Finds out what became of inverses of this change, on files and objects, at which an earlier undo broke off: else they were in
+    /// doubt for ever. Whether something is left to take back, the target then tells by itself.
+    async fn settle_inverses(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
+        for inverse in self.history.stack.iter().filter(|other| other.instance == entry.instance) {
+            let (Some(change), Some(made)) = (inverse.change(), inverse.made()) else { continue };
+            let is_meant = made.undoes == Some(entry.call) && !is_process(&change.act);
+            if !is_meant || !self.history.state.is_in_doubt(&inverse.id()) {
+                continue;
+            }
+            let road = road(self.shared, inverse, pulse);
+            let doubt = Doubt::of(inverse, made, &self.shared.vault);
+            let found = road.find_out(&passage(inverse, change, made.undoes), doubt).await;
+            if let Err(error) = found
+                && !self.scope.force
+            {
+                let told = road.tally().stuck.is_some();
+                return Err(Obstacle { told, ..Obstacle::new(error.to_string(), Vec::new()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an undo that broke off had carried out the inverse of this change: a command that may not be run twice. Files and objects
+    /// tell by themselves.
     async fn begun_before(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<bool, Obstacle> {
         // What was deferred is carried out once more when its step is unwound, which is no inverse of it.
         if was_deferred(self.history, entry) {
