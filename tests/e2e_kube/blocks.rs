@@ -45,7 +45,7 @@ with = { namespace = "${NAMESPACE}", name = "web", replicas = 0 }
 id = "note"
 uses = "core/kube-apply"
 cluster = "lab"
-with.manifest = { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "note", namespace = "${NAMESPACE}" }, data = { before = "{{ steps.stop.outputs.before }}" } }
+with.manifest = { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "note", namespace = "${NAMESPACE}" }, data = { before = "it had {{ steps.stop.outputs.before }}" } }
 
 [[step.do]]
 id = "check"
@@ -66,7 +66,8 @@ impl Bench {
     fn state(&self) -> (u64, bool, Option<String>) {
         let web = self.cluster.get("deployment/web").expect("it is there");
         let node = self.cluster.get(&format!("node/{}-spare", self.cluster.namespace())).expect("it is there");
-        let note = self.cluster.get("configmap/note").map(|note| note["data"]["before"].to_string());
+        let note =
+            self.cluster.get("configmap/note").and_then(|note| note["data"]["before"].as_str().map(str::to_owned));
         let replicas = web["spec"]["replicas"].as_u64().expect("a number");
         (replicas, node["spec"]["unschedulable"] == true, note)
     }
@@ -82,7 +83,7 @@ impl Bench {
 }
 
 fn noted() -> Option<String> {
-    Some("\"2\"".to_owned())
+    Some("it had 2".to_owned())
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use runbook_model::event::Event;
 use runbook_tests::{Outcome, Tree};
 use serde_json::Value;
 
@@ -72,6 +73,7 @@ data: {porch: "on"}
 
 [[step]]
 id = "maintenance"
+on_failure = "hold"
 
 [[step.do]]
 id = "cordon"
@@ -85,6 +87,9 @@ uses = "core/kube-scale"
 cluster = "lab"
 with = { namespace = "${NAMESPACE}", name = "web", replicas = 0 }
 "#;
+
+/// What `volume/seed` leaves in the volume for a later seed.
+const MARKER: &str = ".runbook-seed-files.sha256";
 
 /// What a person sees of the world.
 struct Seen {
@@ -129,10 +134,43 @@ impl Bench {
         Seen { objects, files: Tree::of(self.seeded()) }
     }
 
-    /// Runs it, and kills it before and after each change of these steps; each time it is gone on with. Gives how it ended, and how
-    /// often it was killed.
+    /// The changes that the last run made, in their order: as a drill names them, and in words.
+    fn changes_made(&self) -> Vec<(String, String)> {
+        let made = |event| match event {
+            Event::Intended { instance, call, undoes: None, diff, .. } => {
+                Some((format!("{}:{call}", instance.step), diff.summary))
+            }
+            _ => None,
+        };
+        self.env.run(&["show", "--json"]).ok().events().into_iter().filter_map(made).collect()
+    }
+
+    /// Runs it, and kills it before and after each of these changes; each time it is gone on with.
+    fn killed_at(&self, changes: &[(String, String)]) -> Outcome {
+        let mut args = vec!["exec", "r.toml", "--yes"];
+        for (change, what) in changes {
+            for after in ["", ":after"] {
+                let point = format!("--drill-kill={change}{after}");
+                let killed = self.env.run(&[&args[..], &[&point]].concat());
+                assert_eq!(killed.signal, Some(9), "{point}: {killed}");
+                args = vec!["resume", "--yes"];
+                if what.starts_with("remove ") && after.is_empty() {
+                    // It did not say that it may be done twice, and a process in a pod may still be at work: a person has to look.
+                    self.resume().code(5).stderr_has("leaves no mark");
+                    let next = self.env.run(&["next"]).ok();
+                    let because = ["--not-done", "--because", "it is there"];
+                    let [resolve, run, step] = resolve(&next)[..3] else { panic!("{next}") };
+                    self.env.run(&[&[resolve, run, step], &because[..]].concat()).ok();
+                }
+            }
+        }
+        self.resume()
+    }
+
+    /// Runs it, and kills it before and after each change of these steps, whatever these are; each time it is gone on with. Gives how it
+    /// ended, and how often it was killed.
     fn killed_at_every_change(&self, begin: &[&str], go_on: &[&str], steps: &[&str]) -> (Outcome, usize) {
-        for kills in 0..200 {
+        for kills in 0..100 {
             let after = if kills % 2 == 0 { "" } else { ":after" };
             let points: Vec<String> = steps.iter().map(|step| format!("--drill-kill={step}{after}")).collect();
             let args = if kills == 0 { begin } else { go_on };
@@ -146,35 +184,61 @@ impl Bench {
     }
 }
 
-fn assert_same_files(before: &Tree, after: &Tree) {
-    assert_eq!(before.differences(after), Vec::<String>::new());
+/// The command that `runbook next` prints for what a person has done.
+fn resolve(next: &Outcome) -> Vec<&str> {
+    let mut lines = next.stdout.lines().filter(|line| line.contains("--done"));
+    let command =
+        lines.find_map(|line| line.split_once("runbook resolve ")).unwrap_or_else(|| panic!("none in {next}")).1;
+    ["resolve"]
+        .into_iter()
+        .chain(command.split_whitespace().take_while(|word| !matches!(*word, "when" | "|")))
+        .collect()
 }
 
 #[test]
 fn each_kind_of_change_survives_a_kill_and_can_be_taken_back() {
     let bench = Bench::prepared();
     let before = bench.see();
+    let marker = std::fs::read(bench.seeded().join(MARKER)).expect("an earlier seed left it");
     bench.exec().ok();
+    let changes = bench.changes_made();
+    // Two objects; cordon, stop and their ends; in the volume folders, two files, attributes, a file that goes and a marker; the note on the
+    // claim; the pod, and its end.
+    assert_eq!(changes.len(), 15, "{changes:?}");
     let end = bench.see();
     assert!(end.objects.contains_key("ConfigMap new") && !bench.seeded().join("old/gone").exists());
-    bench.undo().ok();
-    let undone = bench.see();
-    assert_same(&before.objects, &undone.objects);
-    println!("{:#?}", before.files.differences(&undone.files));
 
-    let steps = ["objects", "cordon", "stop", "seed"];
-    let exec = ["exec", "r.toml", "--yes"];
-    let (outcome, kills) = bench.killed_at_every_change(&exec, &["resume", "--yes"], &steps);
-    outcome.ok();
-    assert!(kills > 20, "only {kills} kills");
+    // A file that was removed is gone; whoever has it puts it back, and into the list of what was seeded, says so, and the undo goes on.
+    let undo = |go_on: &dyn Fn() -> Outcome| {
+        go_on().code(5).stderr_has("old/gone");
+        std::fs::write(bench.seeded().join("old/gone"), b"was here").expect("the volume can be written to");
+        let next = bench.env.run(&["next"]).ok();
+        bench.env.run(&resolve(&next)).ok();
+        go_on().ok();
+        std::fs::write(bench.seeded().join(MARKER), &marker).expect("the volume can be written to");
+        bench.cluster.wait_absent("pod/runbook-seed-seeded-files");
+        let undone = bench.see();
+        assert_same(&before.objects, &undone.objects);
+        let file = |name: &str| std::fs::read(bench.seeded().join(name)).ok();
+        assert_eq!(file("a").as_deref(), Some(&b"a1"[..]));
+        assert_eq!(file("old/gone").as_deref(), Some(&b"was here"[..]));
+        assert_eq!(file("new/b"), None);
+    };
+    undo(&|| bench.undo());
+
+    bench.killed_at(&changes).ok();
     let cut = bench.see();
     assert_same(&end.objects, &cut.objects);
-    assert_same_files(&end.files, &cut.files);
-    let (outcome, kills) = bench.killed_at_every_change(&["undo"], &["undo"], &steps);
-    outcome.ok();
-    assert!(kills > 10, "only {kills} kills");
-    let undone = bench.see();
-    assert_same(&before.objects, &undone.objects);
+    assert_eq!(end.files.differences(&cut.files), Vec::<String>::new());
+    let steps = ["objects", "cordon", "stop", "seed"];
+    undo(&|| {
+        let (outcome, kills) = bench.killed_at_every_change(&["undo"], &["undo"], &steps);
+        // The first time up to the file that cannot come back by itself, the second time all the rest.
+        assert!(kills >= 6, "only {kills} kills; {outcome}");
+        outcome
+    });
+    // Nothing of it is in doubt any more: others may use the cluster.
+    bench.exec().ok();
 }
 
 #[test]

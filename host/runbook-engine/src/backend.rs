@@ -73,6 +73,18 @@ pub struct CallContext {
     pub origin: Option<Origin>,
 }
 
+impl CallContext {
+    /// The same for a change that takes another one back, where it is one. Fields that an undo sets are managed under another name: the
+    /// step would else take those away, when it runs again, that its own manifest does not have.
+    pub(crate) fn of_undo(mut self, is_undo: bool) -> Self {
+        if is_undo {
+            self.field_manager.push_str("-undo");
+        }
+        self.origin.iter_mut().for_each(|origin| origin.is_undo = is_undo);
+        self
+    }
+}
+
 /// Whose call it is: for drills.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {

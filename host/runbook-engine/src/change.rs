@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use runbook_model::call::{
     Act, Answer, Call, CallError, Change, Content, Exit, FileWant, FilesAct, Finding, KubeAct, Outcome, Output,
-    PodUndo, Prior, Request, Response, SshAct, Target, Timing, Undo, Verdict,
+    PodOutput, PodUndo, Prior, Request, Response, SshAct, Target, Timing, Undo, Verdict,
 };
 use runbook_model::delta::{self, delta};
 use runbook_model::event::{Diff, Event, Settlement};
@@ -46,7 +46,7 @@ impl Broker {
     pub(crate) async fn pass(&self, passage: Passage) -> Response {
         let started = Instant::now();
         let Passage { call, target, change, .. } = &passage;
-        let context = self.context(passage.jail.clone(), *call, None);
+        let context = self.context(passage.jail.clone(), *call, None).of_undo(passage.undoes.is_some());
         let prior = match &self.mode {
             Mode::Apply => self.world.prior(target, &change.act, &context).await,
             Mode::Plan(overlay) | Mode::Check(overlay) => {
@@ -120,8 +120,8 @@ impl Broker {
             kept,
         };
         let place = self.note(intent, true).await?;
-        let mut context = self.context(passage.jail.clone(), passage.call, Some(place.seq));
-        context.origin.iter_mut().for_each(|origin| origin.is_undo = passage.undoes.is_some());
+        let context = self.context(passage.jail.clone(), passage.call, Some(place.seq));
+        let context = context.of_undo(passage.undoes.is_some());
         // A task of its own: the call's result is recorded even if the guest that asked for it is gone by then.
         let this = self.this.upgrade().ok_or_else(|| CallError::Failed("the step has ended".to_owned()))?;
         let leaving = Arc::clone(&self.in_flight).read_owned().await;
@@ -183,12 +183,20 @@ impl Broker {
             Ok(Finding::Done(done_by_word(&change.act)))
         } else {
             let context = self.context(passage.jail.clone(), *call, Some(doubt.record));
+            let context = context.of_undo(passage.undoes.is_some());
             self.world.settle(&passage.target, &change.act, &doubt.prior, &context).await
         };
         self.shared.foresight.disturb();
         let why = |text: &str| text.to_owned();
         match finding {
             Ok(Finding::Done(answer)) => {
+                // The intent says that it was not so before: so it is ours, and an undo takes it back.
+                let answer = match answer {
+                    Answer::Outcome(Outcome::Already) => {
+                        done_unheard(&change.act, "it was carried out; what it gave is not known\n")
+                    }
+                    answer => answer,
+                };
                 let response = self.redact(Ok(answer));
                 if !doubt.is_done {
                     self.settled_as(*call, Settlement::Done, why("it was carried out")).await?;
@@ -244,6 +252,9 @@ impl Broker {
             return (Vec::new(), Ok(()));
         }
         let road = self.afterwards();
+        // Where only a person can tell what became of a change, the step is not at its end: it is gone on with in the middle, and what
+        // it needs there must not go before.
+        let is_stuck = lock(&self.tally).stuck.is_some();
         let (mut later, mut finished) = (Vec::new(), Ok(()));
         for change in deferred.into_iter().rev() {
             if let Some(has_changed) = self.replay().and_then(|replay| replay.carried(change.call)) {
@@ -252,6 +263,7 @@ impl Broker {
             }
             match change.change.effect.timing {
                 Timing::BlockEnd => later.push(change),
+                Timing::StepEnd | Timing::StepEndIfChanged if is_stuck => {}
                 Timing::StepEndIfChanged if !self.has_changed() => {
                     finished = finished.and(self.lapses(change.call).await);
                 }
@@ -353,14 +365,22 @@ pub(crate) fn judged(summary: &str, response: Response) -> Result<(), CallError>
 
 /// What a change answers that a person says is done.
 fn done_by_word(act: &Act) -> Answer {
-    let stderr = "a person said that it is done; what it gave is not known\n";
+    done_unheard(act, "a person said that it is done; what it gave is not known\n")
+}
+
+/// What a change answers of which only is known that it was done; `stderr` says so where it is a process.
+fn done_unheard(act: &Act, stderr: &str) -> Answer {
     match act {
         Act::Ssh(_) => Answer::Outcome(Outcome::Done(Output {
             exit: Exit::Code(0),
             stdout: Default::default(),
             stderr: stderr.into(),
         })),
-        act if is_process(act) => Answer::Outcome(Outcome::Already),
+        Act::Kube(KubeAct::Exec { .. }) => Answer::Outcome(Outcome::PodDone(PodOutput {
+            exit_code: 0,
+            stdout: Default::default(),
+            stderr: stderr.into(),
+        })),
         Act::Files(_) | Act::Kube(_) => Answer::Verdict(Verdict::Changed),
     }
 }

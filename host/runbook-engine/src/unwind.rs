@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Command, Effect, FileWant, FilesAct, Look, Prior, Request, SshLook, Target,
-    Timing,
+    Act, Answer, Call, CallError, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Prior,
+    Request, SshLook, Target, Timing,
 };
 use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};
 use runbook_model::state::is_done;
 use runbook_model::undo::{self, Inverse, Left, Now};
 use runbook_model::undo_kube::{self, Conflict};
+use serde_json::Value;
 
+use crate::backend::CallContext;
 use crate::broker::{Broker, Deferred, Pulse, is_process};
 use crate::change::{Passage, judged};
 use crate::journal::JournalError;
@@ -334,6 +336,9 @@ impl Unwinding<'_> {
             }
             None => made.prior.clone(),
         };
+        if let Err(obstacle) = self.settle_inverses(entry, pulse).await {
+            return Ok(Err(obstacle));
+        }
         match self.begun_before(entry, pulse).await {
             Ok(false) => {}
             Ok(true) => return Ok(Ok(Some(Fate::TakenBack("an earlier undo had carried its inverse out".to_owned())))),
@@ -361,8 +366,30 @@ impl Unwinding<'_> {
         }
     }
 
-    /// Whether an undo that broke off had carried out the inverse of this change: a command that may not be run twice. Files tell by
-    /// themselves.
+    /// Finds out what became of inverses of this change, on files and objects, at which an earlier undo broke off: else they were in
+    /// doubt for ever. Whether something is left to take back, the target then tells by itself.
+    async fn settle_inverses(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
+        for inverse in self.history.stack.iter().filter(|other| other.instance == entry.instance) {
+            let (Some(change), Some(made)) = (inverse.change(), inverse.made()) else { continue };
+            let is_meant = made.undoes == Some(entry.call) && !is_process(&change.act);
+            if !is_meant || !self.history.state.is_in_doubt(&inverse.id()) {
+                continue;
+            }
+            let road = road(self.shared, inverse, pulse);
+            let doubt = Doubt::of(inverse, made, &self.shared.vault);
+            let found = road.find_out(&passage(inverse, change, made.undoes), doubt).await;
+            if let Err(error) = found
+                && !self.scope.force
+            {
+                let told = road.tally().stuck.is_some();
+                return Err(Obstacle { told, ..Obstacle::new(error.to_string(), Vec::new()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an undo that broke off had carried out the inverse of this change: a command that may not be run twice. Files and objects
+    /// tell by themselves.
     async fn begun_before(&self, entry: &Entry, pulse: &Arc<Pulse>) -> Result<bool, Obstacle> {
         // What was deferred is carried out once more when its step is unwound, which is no inverse of it.
         if was_deferred(self.history, entry) {
@@ -562,9 +589,9 @@ impl Back<'_> {
         let by_hand = || vec![format!("on the cluster {target}, take back by hand: {summary}")];
         let Act::Kube(act) = &change.act else { return Ok(None) };
         let context = self.road.context(None, self.entry.call, None);
-        let current = match self.road.world.prior(target, &change.act, &context).await {
-            Ok(Prior::Object { live, .. }) => live,
-            Ok(_) | Err(CallError::NotFound(_)) => None,
+        let current = match self.current(act, &context).await {
+            Ok(current) => current,
+            Err(CallError::NotFound(_)) => None,
             Err(error) => return Err(Obstacle::new(error.to_string(), by_hand())),
         };
         let acts = match undo_kube::take_back(act, prior, current.as_ref()) {
@@ -580,8 +607,29 @@ impl Back<'_> {
             let result = judged("the inverse", self.road.pass(passage).await);
             result.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
         }
+        if let Some(look) = undo_kube::awaited(act, prior).filter(|_| !nothing) {
+            let seen = self.road.world.look(target, &Look::Kube(look), &context).await;
+            seen.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
+        }
         let how = if nothing { "there was nothing left to take back" } else { "what was there before is there again" };
         Ok(Some(Fate::TakenBack(how.to_owned())))
+    }
+
+    /// The object of a change as it is now, in the form that a prior of the change has it in.
+    async fn current(&self, act: &KubeAct, context: &CallContext) -> Result<Option<Value>, CallError> {
+        let (world, target) = (&self.road.world, &self.entry.request.target);
+        // Not by a prior: the dry run in it may be refused for what became of the object since.
+        if let KubeAct::Apply { manifest, .. } = act {
+            let object = ObjectRef::of(manifest).map_err(CallError::Invalid)?;
+            return match world.look(target, &Look::Kube(KubeLook::Get { object }), context).await? {
+                Answer::Object(object) => Ok(object),
+                _ => Err(CallError::Failed("a look at an object gave something else".to_owned())),
+            };
+        }
+        match world.prior(target, &Act::Kube(act.clone()), context).await? {
+            Prior::Object { live, .. } => Ok(live),
+            _ => Ok(None),
+        }
     }
 
     async fn overridden(&self, conflict: String) -> Result<(), JournalError> {

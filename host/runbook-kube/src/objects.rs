@@ -173,9 +173,28 @@ impl Api {
     pub(crate) async fn prior_apply(&self, manifest: &Value, force: bool) -> Result<Prior, CallError> {
         let object = ObjectRef::of(manifest).map_err(CallError::Invalid)?;
         let place = self.place(&object).await?;
-        let live = self.get_at(&object, &place, "");
-        let (live, would) = tokio::try_join!(live, self.apply(manifest, force, Mode::DryRun))?;
-        Ok(Prior::Object { live, would: Some(would) })
+        let mut tries = 1;
+        loop {
+            let live = self.get_at(&object, &place, "");
+            let (live, would) = tokio::try_join!(live, self.apply(manifest, force, Mode::DryRun))?;
+            if self.is_of_one_moment(live.as_ref(), &would, &mut tries).await? {
+                return Ok(Prior::Object { live, would: Some(would) });
+            }
+        }
+    }
+
+    /// Whether nobody wrote to an object between a look at it and a dry run on it: what they wrote would be taken for ours. Gives up
+    /// where that happens again and again; else waits a moment before it says no.
+    async fn is_of_one_moment(&self, live: Option<&Value>, would: &Value, tries: &mut u32) -> Result<bool, CallError> {
+        let version =
+            |object: &Value| object.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+        // A dry run has the version of what it was made on, and none where that was not there.
+        if live.and_then(version) == version(would) || *tries == RACES {
+            return Ok(true);
+        }
+        self.sleep(Duration::from_millis(50 << *tries), "look at an object that others write to").await?;
+        *tries += 1;
+        Ok(false)
     }
 
     /// Patches an object or its subresource; gives what is patched as it is then.
@@ -199,11 +218,16 @@ impl Api {
 
     pub(crate) async fn prior_patch(&self, patch: &Patch<'_>) -> Result<Prior, CallError> {
         let place = self.place(patch.object).await?;
-        let Some(live) = self.get_at(patch.object, &place, &suffix(patch.object, patch.subresource)?).await? else {
-            return Err(self.missing(patch.object, "patch"));
-        };
-        let would = self.patch(patch, Mode::DryRun).await?;
-        Ok(Prior::Object { live: Some(live), would: Some(would) })
+        let mut tries = 1;
+        loop {
+            let Some(live) = self.get_at(patch.object, &place, &suffix(patch.object, patch.subresource)?).await? else {
+                return Err(self.missing(patch.object, "patch"));
+            };
+            let would = self.patch(patch, Mode::DryRun).await?;
+            if self.is_of_one_moment(Some(&live), &would, &mut tries).await? {
+                return Ok(Prior::Object { live: Some(live), would: Some(would) });
+            }
+        }
     }
 
     /// Deletes an object, the one with that UID where there is one.

@@ -200,7 +200,11 @@ async fn a_conflict_names_managers_and_a_race_is_run_again() {
         ("PATCH", DEPLOYMENT) => {
             assert_eq!(seen.media_type, "application/apply-patch+yaml");
             assert!(seen.has("fieldManager=runbook"));
-            Some(Reply::Json(201, json!({"kind": "Deployment", "metadata": {"name": "web", "resourceVersion": "9"}})))
+            let mut made = json!({"kind": "Deployment", "metadata": {"name": "web"}});
+            if !seen.has("dryRun=All") {
+                made["metadata"]["resourceVersion"] = json!("9");
+            }
+            Some(Reply::Json(201, made))
         }
         _ => None,
     });
@@ -216,6 +220,33 @@ async fn a_conflict_names_managers_and_a_race_is_run_again() {
     assert!(server.changes().is_empty());
     assert_eq!(backend.act(&home(), &apply(true), &prior, &context(10.0)).await, Ok(Answer::Verdict(Verdict::Changed)));
     assert_eq!(server.changes().len(), 1);
+}
+
+#[tokio::test]
+async fn what_others_write_in_between_is_not_taken_for_ours() {
+    // A controller taints the node between the first look and the first dry run.
+    const NODE: &str = "/api/v1/nodes/n1";
+    let node = |version: &str, spec: Value| {
+        Some(Reply::Json(
+            200,
+            json!({"kind": "Node", "metadata": {"name": "n1", "resourceVersion": version}, "spec": spec}),
+        ))
+    };
+    let server = Server::new(move |seen, before| match (seen.method.as_str(), seen.path.as_str()) {
+        ("GET", NODE) if before == 0 => node("1", json!({"unschedulable": true})),
+        ("GET" | "PATCH", NODE) => node("2", json!({"unschedulable": true, "taints": [{"key": "t"}]})),
+        _ => None,
+    });
+    let patch = KubeAct::Patch {
+        object: object("", "Node", None, "n1"),
+        patch_type: PatchType::Merge,
+        patch: json!({"spec": {"unschedulable": true}}),
+        subresource: None,
+    };
+    let prior = backend(server.access()).prior(&home(), &act(patch), &plan_context(10.0)).await.unwrap();
+    let Prior::Object { live: Some(live), would: Some(would) } = prior else { panic!("{prior:?}") };
+    assert_eq!(live, would);
+    assert_eq!(live["spec"]["taints"], json!([{"key": "t"}]));
 }
 
 #[tokio::test]

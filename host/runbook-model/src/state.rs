@@ -47,7 +47,7 @@ impl State {
         self.session
     }
 
-    /// The steps that were begun and not ended.
+    /// The steps that were begun and not ended, or ended with a change in doubt.
     pub fn open(&self) -> impl Iterator<Item = &Instance> {
         self.open.iter()
     }
@@ -142,8 +142,11 @@ impl State {
                 self.open.insert(instance.clone());
             }
             // A step that is not begun (skipped, not to be looked at yet) is ended all the same, so that all are accounted for.
+            // One with a change in doubt is gone on with in the middle, when it is known what became of that.
             Event::StepFinished { instance, .. } => {
-                self.open.remove(instance);
+                if !self.in_flight.iter().any(|(of, _)| of == instance) {
+                    self.open.remove(instance);
+                }
             }
             Event::Deferred { instance, call, .. } => {
                 self.at_work(instance, None)?;
@@ -299,5 +302,39 @@ pub fn may_have_changed(response: &Response) -> bool {
             | CallError::Invalid(_),
         ) => false,
         Err(CallError::Unreachable(_) | CallError::TimedOut(_) | CallError::Failed(_)) => true,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::event::StepOutcome;
+    use serde_json::Value;
+
+    #[test]
+    fn a_step_with_a_change_in_doubt_is_gone_on_with_where_it_was() {
+        let instance = Instance { step: "s".to_owned(), host: None, item: None };
+        let finished = |outcome| Event::StepFinished {
+            instance: instance.clone(),
+            outcome,
+            outputs: Value::Null,
+            reason: None,
+            elapsed_ms: 0,
+        };
+        let goes_on = Event::Verifying { instance: instance.clone() };
+        for done in [true, false] {
+            let mut state = State { session: 1, ..State::default() };
+            state.open.insert(instance.clone());
+            state.in_flight.insert((instance.clone(), 3));
+            let state = state.next(&finished(StepOutcome::Stuck)).unwrap();
+            let because = "it was looked at".to_owned();
+            let said = Event::Resolved { instance: instance.clone(), call: 3, done, because };
+            let state = state.next(&said).unwrap().next(&goes_on).unwrap();
+            assert_eq!(state.is_in_doubt(&(instance.clone(), 3)), done);
+        }
+        let mut state = State { session: 1, ..State::default() };
+        state.open.insert(instance.clone());
+        assert!(state.next(&finished(StepOutcome::Failed)).unwrap().next(&goes_on).is_err(), "it begins anew");
     }
 }

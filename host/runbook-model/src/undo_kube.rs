@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{DeleteOptions, FilePrior, KubeAct, ObjectRef, PatchType, PodUndo, Prior, SourceRef};
+use crate::call::{
+    Condition, DeleteOptions, FilePrior, KubeAct, KubeLook, ObjectRef, PatchType, PodUndo, Prior, SourceRef,
+};
 use crate::delta::comparable;
 use crate::grant::holds_data;
 
@@ -13,6 +15,9 @@ mod fields;
 
 pub use fields::{Field, bears};
 use fields::{back, differences, ours, shape};
+
+/// How long a pod may take to start that was made again, in milliseconds: its image may have to be pulled once more.
+const STARTS_MS: u32 = 5 * 60 * 1000;
 
 /// Why a change is not taken back.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -102,6 +107,24 @@ pub fn take_back(act: &KubeAct, prior: &Prior, current: Option<&Value>) -> Resul
             Err(Conflict::Irreversible(format!("{path} was put back by an undo, and undos are not taken back")))
         }
     }
+}
+
+/// What is waited for when a change was taken back, before an earlier one is: a pod that ran, and was made again, has to run before
+/// anything can be taken back in it.
+pub fn awaited(act: &KubeAct, prior: &Prior) -> Option<KubeLook> {
+    let (KubeAct::Delete { object, .. } | KubeAct::Evict { pod: object, .. }, Prior::Object { live: Some(live), .. }) =
+        (act, prior)
+    else {
+        return None;
+    };
+    let conditions = live.pointer("/status/conditions").and_then(Value::as_array);
+    let is_ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+    let ran = live["kind"] == "Pod" && !controlled(live) && conditions.into_iter().flatten().any(is_ready);
+    ran.then(|| KubeLook::Wait {
+        object: object.clone(),
+        condition: Condition::Status("Ready".to_owned(), "True".to_owned()),
+        timeout_ms: STARTS_MS,
+    })
 }
 
 fn recorded<'a>(prior: &'a Prior, object: &ObjectRef) -> Result<(Option<&'a Value>, Option<&'a Value>), Conflict> {

@@ -151,11 +151,16 @@ impl Oracle {
     }
 
     fn is_open(&self, of: &Instance) -> bool {
-        self.holds(|event| match event {
+        let says = |(place, event): (usize, &Event)| match event {
             Event::StepStarted { instance, .. } if instance == of => Some(true),
-            Event::StepFinished { instance, .. } if instance == of => Some(false),
+            // One with a change in doubt is gone on with.
+            Event::StepFinished { instance, .. } if instance == of => {
+                let before = Self(self.0[..place].to_vec());
+                (!(1..5).any(|number| before.is_in_flight(of, number))).then_some(false)
+            }
             _ => None,
-        })
+        };
+        self.0.iter().enumerate().rev().find_map(says).unwrap_or(false)
     }
 
     fn is_unwinding(&self, of: &Instance) -> bool {

@@ -376,3 +376,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pod_that_ran_has_to_run_again_before_anything_is_taken_back_in_it() {
+    let pod = object("", "Pod");
+    let ready = |status: &str| json!({"kind": "Pod", "status": {"conditions": [{"type": "Ready", "status": status}]}});
+    let awaited = |act: &KubeAct, live: &Value| awaited(act, &recorded(Some(live), None));
+    let Some(KubeLook::Wait { object: waited, condition: Condition::Status(kind, status), .. }) =
+        awaited(&delete(&pod), &ready("True"))
+    else {
+        panic!("it is not waited for");
+    };
+    assert_eq!((waited, kind.as_str(), status.as_str()), (pod.clone(), "Ready", "True"));
+    // It never ran, somebody else makes it again, or it is no pod.
+    assert_eq!(awaited(&delete(&pod), &ready("False")), None);
+    let mut controlled = ready("True");
+    controlled["metadata"]["ownerReferences"] = json!([{"controller": true}]);
+    assert_eq!(awaited(&KubeAct::Evict { pod, timeout_ms: 1 }, &controlled), None);
+    assert_eq!(awaited(&delete(&object("", "ConfigMap")), &map("u", "1", &json!({}))), None);
+}
