@@ -7,4 +7,5 @@ mod elevation;
 mod files;
 mod fleet;
 mod keys;
+mod static_ip;
 mod support;

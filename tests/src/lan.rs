@@ -1,0 +1,107 @@
+//! A network of its own for machines: a switch, and a cable from it to each of them.
+//!
+//! A machine's network is made as on a server: netplan's files, `netplan`, and systemd-networkd, which is told by D-Bus. All of them are
+//! Debian's own; only `systemctl` and `udevadm`, which need systemd and udev, are stand-ins (`tests/standins/networkd`).
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use crate::machine::Machine;
+use crate::tools::{must, read, serial, tests_dir};
+
+/// The interface of each machine.
+const INTERFACE: &str = "eth0";
+
+/// A switch with this computer on it, as the last address of its network, which is the gateway too.
+#[derive(Debug)]
+pub struct Lan {
+    bridge: String,
+    network: [u8; 3],
+    machines: Vec<String>,
+}
+
+impl Lan {
+    pub(crate) fn create() -> Self {
+        let bridge = format!("rbl{}x{}", std::process::id() % 1_000_000, serial());
+        // Out of the first half of the benchmarking range, which is nobody's LAN.
+        let [_, _, _, number] = std::process::id().wrapping_mul(7).wrapping_add(serial()).to_be_bytes();
+        let lan = Self { bridge, network: [198, 18, number], machines: Vec::new() };
+        must(&["ip", "link", "add", &lan.bridge, "type", "bridge"]);
+        must(&["ip", "addr", "add", &format!("{}/24", lan.at(254)), "dev", &lan.bridge]);
+        must(&["ip", "link", "set", &lan.bridge, "up"]);
+        lan
+    }
+
+    /// An address of the network.
+    pub fn at(&self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = self.network;
+        Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// Makes the network namespace of one more machine, with a cable to the switch.
+    pub(crate) fn plug(&mut self) -> String {
+        let name = format!("{}m{}", self.bridge, self.machines.len());
+        must(&["ip", "netns", "add", &name]);
+        self.machines.push(name.clone());
+        must(&["ip", "link", "add", &name, "type", "veth", "peer", "name", INTERFACE, "netns", &name]);
+        must(&["ip", "link", "set", &name, "master", &self.bridge, "up"]);
+        for interface in ["lo", INTERFACE] {
+            must(&["ip", "-n", &name, "link", "set", interface, "up"]);
+        }
+        name
+    }
+
+    /// The MAC address of the n-th machine, counted from 0.
+    pub fn mac(&self, machine: usize) -> String {
+        let link = must(&["ip", "-n", &self.machines[machine], "-o", "link", "show", INTERFACE]);
+        let mut words = link.split_whitespace();
+        words.find(|word| *word == "link/ether");
+        words.next().unwrap_or_default().to_owned()
+    }
+
+    /// The IPv4 addresses that the n-th machine has now, counted from 0, with their prefix lengths; asked without SSH.
+    pub fn addresses(&self, machine: usize) -> Vec<String> {
+        let text = must(&["ip", "-n", &self.machines[machine], "-4", "-o", "addr", "show", "dev", INTERFACE]);
+        text.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
+    }
+
+    /// Pulls the cable of the n-th machine, counted from 0, or puts it in again.
+    pub fn cable(&self, machine: usize, is_in: bool) {
+        must(&["ip", "link", "set", &self.machines[machine], if is_in { "up" } else { "down" }]);
+    }
+
+    /// Gives a machine, which is off, its network: this is what it comes up with.
+    pub(crate) fn furnish(machine: &Machine, address: Ipv4Addr, gateway: Ipv4Addr) {
+        for name in ["systemctl", "udevadm"] {
+            let standin = read(&tests_dir().join("standins/networkd").join(name));
+            machine.put(format!("/usr/local/sbin/{name}"), standin, 0o755);
+        }
+        let netplan = format!(
+            "# Written by hand.\nnetwork:\n  version: 2\n  ethernets:\n    {INTERFACE}:\n      addresses: [{address}/24]\n      routes:\n      - to: \
+             default\n        via: {gateway}\n"
+        );
+        machine.put("/etc/netplan/01-lan.yaml", netplan, 0o600);
+    }
+
+    /// What a machine does before its sshd starts.
+    pub(crate) const BOOT: &str = "\
+        export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+        mount -t sysfs -o ro sysfs /sys\n\
+        mkdir -p /run/dbus\n\
+        rm -f /run/dbus/system_bus_socket\n\
+        dbus-daemon --system --fork --nopidfile\n\
+        netplan generate\n\
+        rm -rf /run/systemd/system\n\
+        /lib/systemd/systemd-networkd > /var/log/networkd 2>&1 &\n\
+        exec \"$@\"";
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        // The cables go with them.
+        for name in &self.machines {
+            drop(Command::new("ip").args(["netns", "del", name]).output());
+        }
+        drop(Command::new("ip").args(["link", "del", &self.bridge]).output());
+    }
+}
