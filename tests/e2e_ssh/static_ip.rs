@@ -1,10 +1,10 @@
-//! `net/static-ip` on machines whose network is really made by netplan and systemd-networkd, on a LAN where others can have the
-//! address: it really goes, and comes.
+//! `net/static-ip` on machines whose network is really made by netplan and systemd-networkd, or by NetworkManager, on a LAN where others
+//! can have the address: it really goes, and comes.
 
 use std::time::Duration;
 
 use runbook_model::event::StepOutcome;
-use runbook_tests::{SshLab, TestEnv, wait_until};
+use runbook_tests::{Renderer, SshLab, TestEnv, wait_until};
 use rustix::process::Signal;
 
 use crate::support::{ended, journal};
@@ -16,7 +16,11 @@ const GUARD: &str = "/etc/cloud/cloud.cfg.d/99-disable-network-config.cfg";
 
 /// `h1` is at 1 and is to get the address that ends in 50; `h2` is its neighbour at 2. The inventory knows `h1` by `addresses`.
 fn house(addresses: &[u8], with: &str, after: &str) -> (SshLab, TestEnv) {
-    let (lab, env) = (SshLab::start_on_lan(2), TestEnv::new());
+    house_of(Renderer::Netplan, addresses, with, after)
+}
+
+fn house_of(renderer: Renderer, addresses: &[u8], with: &str, after: &str) -> (SshLab, TestEnv) {
+    let (lab, env) = (SshLab::start_on_lan(2, renderer), TestEnv::new());
     write(&lab, &env, addresses, with, after);
     (lab, env)
 }
@@ -178,7 +182,7 @@ fn a_netplan_that_fails_half_way_is_taken_back_at_once() {
     let before = files(&lab);
     // It fails where our own file is there, and only then: it can be taken back.
     let broken = format!(
-        "#!/bin/sh\n[ \"$1\" != apply ] || [ ! -e {OWN} ] || {{ echo no luck >&2; exit 1; }}\nexec /usr/sbin/netplan \"$@\"\n"
+        "#!/bin/sh\n[ \"$1\" != apply ] || [ ! -e {OWN} ] || {{ rm -rf /run/systemd/system; echo no luck >&2; exit 1; }}\nexec /usr/sbin/netplan \"$@\"\n"
     );
     lab.host("h1").machine().put("/usr/local/sbin/netplan", broken, 0o755);
     env.run(&["exec", "x.toml"]).code(1).stderr_has("no luck").stderr_has("took it back");
@@ -219,4 +223,44 @@ fn a_controller_that_dies_before_or_after_the_change_goes_on_with_it() {
         assert_eq!(has(&lab), [50], "{kill}");
         assert!(lab.host("h1").path("/srv/after").exists());
     }
+}
+
+/// What the profile of NetworkManager says: method, addresses, gateway, name servers.
+fn profile(lab: &SshLab) -> String {
+    let fields = "ipv4.method,ipv4.addresses,ipv4.gateway,ipv4.dns";
+    let said = lab.host("h1").run(&["nmcli", "-g", fields, "con", "show", "lan"]);
+    assert!(said.status.success(), "{said:?}");
+    String::from_utf8_lossy(&said.stdout).trim_end().replace('\n', " ")
+}
+
+#[test]
+fn a_profile_of_networkmanager_gets_one_more_address_and_loses_it_by_an_undo() {
+    let (lab, env) = house_of(Renderer::NetworkManager, &[1], "", AFTER);
+    let before = profile(&lab);
+    env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
+    assert_eq!(has(&lab), [1, 50]);
+    assert!(profile(&lab).contains(&format!("{}/24", lab.lan().at(50))), "{}", profile(&lab));
+    env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 2 steps, 0 changed, 2 unchanged, 0 skipped, 0 failed");
+    env.run(&["undo", &first_run(&env)]).ok();
+    until_it_has(&lab, &[1]);
+    assert_eq!(profile(&lab), before);
+}
+
+#[test]
+fn a_primary_address_by_networkmanager_moves_the_machine_or_is_taken_back() {
+    let (lab, env) = house_of(Renderer::NetworkManager, &[1], "with.mode = \"primary\"\nwith.window = \"20s\"", AFTER);
+    let before = profile(&lab);
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it moves", SOON, || has(&lab) == [50]);
+    running.signal(Signal::KILL);
+    drop(running);
+    until_it_has(&lab, &[1]);
+    wait_until("its profile is as before", SOON, || profile(&lab) == before);
+    env.run(&["resume"]).ok();
+    assert_eq!(has(&lab), [50]);
+    let lan = lab.lan();
+    assert_eq!(profile(&lab), format!("manual {}/24 {} 198.51.100.53", lan.at(50), lan.at(254)));
+    env.run(&["undo"]).ok();
+    until_it_has(&lab, &[1]);
+    assert_eq!(profile(&lab), before);
 }

@@ -1,7 +1,8 @@
 //! A network of its own for machines: a switch, and a cable from it to each of them.
 //!
-//! A machine's network is made as on a server: netplan's files, `netplan`, and systemd-networkd, which is told by D-Bus. All of them are
-//! Debian's own; only `systemctl` and `udevadm`, which need systemd and udev, are stand-ins (`tests/standins/networkd`).
+//! A machine's network is made as on a server, by netplan's files, `netplan`, and systemd-networkd, or as on a desktop, by a profile of
+//! NetworkManager. All of them are Debian's own, and talk over a D-Bus of the machine; only `systemctl` and `udevadm`, which need
+//! systemd and udev, are stand-ins (`tests/standins/networkd`).
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -11,6 +12,18 @@ use crate::tools::{must, read, serial, tests_dir};
 
 /// The interface of each machine.
 const INTERFACE: &str = "eth0";
+
+/// UUID of the profile of NetworkManager that a machine has.
+const PROFILE: &str = "0c7b1b3a-2d6b-4f3a-9f60-0f3c1b0f4d11";
+
+/// Who gives the machines their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renderer {
+    /// netplan and systemd-networkd.
+    Netplan,
+    /// NetworkManager alone; its profile is called `lan`.
+    NetworkManager,
+}
 
 /// A switch with this computer on it, as the last address of its network, which is the gateway too.
 #[derive(Debug)]
@@ -71,16 +84,29 @@ impl Lan {
     }
 
     /// Gives a machine, which is off, its network: this is what it comes up with.
-    pub(crate) fn furnish(machine: &Machine, address: Ipv4Addr, gateway: Ipv4Addr) {
+    pub(crate) fn furnish(&self, machine: &Machine, renderer: Renderer, address: Ipv4Addr) {
+        let gateway = self.at(254);
         for name in ["systemctl", "udevadm"] {
             let standin = read(&tests_dir().join("standins/networkd").join(name));
             machine.put(format!("/usr/local/sbin/{name}"), standin, 0o755);
         }
-        let netplan = format!(
-            "# Written by hand.\nnetwork:\n  version: 2\n  ethernets:\n    {INTERFACE}:\n      addresses: [{address}/24]\n      routes:\n      - to: \
-             default\n        via: {gateway}\n"
-        );
-        machine.put("/etc/netplan/01-lan.yaml", netplan, 0o600);
+        let (path, text) = match renderer {
+            Renderer::Netplan => (
+                "/etc/netplan/01-lan.yaml",
+                format!(
+                    "# Written by hand.\nnetwork:\n  version: 2\n  ethernets:\n    {INTERFACE}:\n      addresses: [{address}/24]\n      \
+                     routes:\n      - to: default\n        via: {gateway}\n"
+                ),
+            ),
+            Renderer::NetworkManager => (
+                "/etc/NetworkManager/system-connections/lan.nmconnection",
+                format!(
+                    "[connection]\nid=lan\nuuid={PROFILE}\ntype=ethernet\ninterface-name={INTERFACE}\n[ipv4]\nmethod=manual\n\
+                     address1={address}/24,{gateway}\ndns=198.51.100.53;\n[ipv6]\nmethod=disabled\n"
+                ),
+            ),
+        };
+        machine.put(path, text, 0o600);
     }
 
     /// What a machine does before its sshd starts.
@@ -90,9 +116,13 @@ impl Lan {
         mkdir -p /run/dbus\n\
         rm -f /run/dbus/system_bus_socket\n\
         dbus-daemon --system --fork --nopidfile\n\
+        if [ -e /etc/NetworkManager/system-connections/lan.nmconnection ]; then\n\
+        NetworkManager --no-daemon > /var/log/network-manager 2>&1 &\n\
+        else\n\
         netplan generate\n\
         rm -rf /run/systemd/system\n\
         /lib/systemd/systemd-networkd > /var/log/networkd 2>&1 &\n\
+        fi\n\
         exec \"$@\"";
 }
 

@@ -28,7 +28,7 @@ mod wire;
 pub use cluster::Cluster;
 pub use component::component;
 pub use env::TestEnv;
-pub use lan::Lan;
+pub use lan::{Lan, Renderer};
 pub use machine::{Machine, MachineSpec};
 pub use microk8s::{Generation, Microk8s};
 pub use outcome::{Outcome, Running, filtered};

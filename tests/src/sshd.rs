@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::lan::Lan;
+use crate::lan::{Lan, Renderer};
 use crate::machine::{Machine, MachineSpec};
 use crate::tools::{free_port, must, must_feed, open_temp_dir, put, read, serial, text, wait_until};
 use crate::tree::Tree;
@@ -103,13 +103,13 @@ impl SshLab {
     /// # Panics
     ///
     /// When one does not start.
-    pub fn start_on_lan(n: usize) -> Self {
+    pub fn start_on_lan(n: usize, renderer: Renderer) -> Self {
         let mut lab = Self::empty();
         let mut lan = Lan::create();
         for i in 1..=u8::try_from(n).expect("a lab has at most 250 hosts") {
             let spec = MachineSpec { netns: Some(lan.plug()), ..MachineSpec::default() };
             let mut host = lab.prepare(&format!("h{i}"), lan.at(i), 22, spec);
-            Lan::furnish(&host.machine, lan.at(i), lan.at(254));
+            lan.furnish(&host.machine, renderer, lan.at(i));
             host.on_lan = true;
             host.configure("");
             host.start();

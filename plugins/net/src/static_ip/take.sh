@@ -1,4 +1,5 @@
-# Gives an interface its addresses: $1 is its name, then come words, carried out in their order.
+# Gives an interface its addresses.
+# $1 is its name, then come words, carried out in their order:
 #   free IP               nobody else has it, else nothing more is done
 #   file PATH MODE FILE   PATH has the content of FILE
 #   gone PATH             nothing is there
