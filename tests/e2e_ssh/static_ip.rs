@@ -225,6 +225,26 @@ fn a_controller_that_dies_before_or_after_the_change_goes_on_with_it() {
     }
 }
 
+#[test]
+fn a_primary_address_ends_a_lease_and_what_takes_it_back_asks_for_one_again() {
+    let (lab, env) = house_of(Renderer::Dhcp, &[1], "with.mode = \"primary\"\nwith.window = \"20s\"", AFTER);
+    let before = files(&lab);
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it moves", SOON, || has(&lab) == [50]);
+    running.signal(Signal::KILL);
+    drop(running);
+    until_it_has(&lab, &[1]);
+    wait_until("its files are as before", SOON, || files(&lab) == before);
+    env.run(&["resume"]).ok();
+    assert_eq!(has(&lab), [50]);
+    let now = files(&lab);
+    assert_eq!((&now[0], now.len()), (&before[0], 2), "cloud-init's own file stays as it is");
+    assert!(now[1].1.contains("dhcp4: false"), "{}", now[1].1);
+    env.run(&["undo"]).ok();
+    until_it_has(&lab, &[1]);
+    assert_eq!(files(&lab), before);
+}
+
 /// What the profile of NetworkManager says: method, addresses, gateway, name servers.
 fn profile(lab: &SshLab) -> String {
     let fields = "ipv4.method,ipv4.addresses,ipv4.gateway,ipv4.dns";

@@ -5,10 +5,10 @@
 //! systemd and udev, are stand-ins (`tests/standins/networkd`).
 
 use std::net::Ipv4Addr;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::machine::Machine;
-use crate::tools::{must, read, serial, tests_dir};
+use crate::tools::{must, open_temp_dir, put, read, serial, tests_dir, text};
 
 /// The interface of each machine.
 const INTERFACE: &str = "eth0";
@@ -21,6 +21,8 @@ const PROFILE: &str = "0c7b1b3a-2d6b-4f3a-9f60-0f3c1b0f4d11";
 pub enum Renderer {
     /// netplan and systemd-networkd.
     Netplan,
+    /// The same, and the addresses come from a DHCP server (busybox's), as `50-cloud-init.yaml` of a cloud image says it.
+    Dhcp,
     /// NetworkManager alone; its profile is called `lan`.
     NetworkManager,
 }
@@ -31,6 +33,8 @@ pub struct Lan {
     bridge: String,
     network: [u8; 3],
     machines: Vec<String>,
+    dhcp: Option<(Child, tempfile::TempDir)>,
+    leases: String,
 }
 
 impl Lan {
@@ -38,7 +42,7 @@ impl Lan {
         let bridge = format!("rbl{}x{}", std::process::id() % 1_000_000, serial());
         // Out of the first half of the benchmarking range, which is nobody's LAN.
         let [_, _, _, number] = std::process::id().wrapping_mul(7).wrapping_add(serial()).to_be_bytes();
-        let lan = Self { bridge, network: [198, 18, number], machines: Vec::new() };
+        let lan = Self { bridge, network: [198, 18, number], machines: Vec::new(), dhcp: None, leases: String::new() };
         must(&["ip", "link", "add", &lan.bridge, "type", "bridge"]);
         must(&["ip", "addr", "add", &format!("{}/24", lan.at(254)), "dev", &lan.bridge]);
         must(&["ip", "link", "set", &lan.bridge, "up"]);
@@ -84,13 +88,13 @@ impl Lan {
     }
 
     /// Gives a machine, which is off, its network: this is what it comes up with.
-    pub(crate) fn furnish(&self, machine: &Machine, renderer: Renderer, address: Ipv4Addr) {
+    pub(crate) fn furnish(&mut self, machine: &Machine, renderer: Renderer, address: Ipv4Addr) {
         let gateway = self.at(254);
         for name in ["systemctl", "udevadm"] {
             let standin = read(&tests_dir().join("standins/networkd").join(name));
             machine.put(format!("/usr/local/sbin/{name}"), standin, 0o755);
         }
-        let (path, text) = match renderer {
+        let (path, content) = match renderer {
             Renderer::Netplan => (
                 "/etc/netplan/01-lan.yaml",
                 format!(
@@ -98,6 +102,13 @@ impl Lan {
                      routes:\n      - to: default\n        via: {gateway}\n"
                 ),
             ),
+            Renderer::Dhcp => {
+                self.lease(address);
+                let content = format!(
+                    "network:\n  version: 2\n  ethernets:\n    {INTERFACE}:\n      dhcp4: true\n      dhcp-identifier: mac\n"
+                );
+                ("/etc/netplan/50-cloud-init.yaml", content)
+            }
             Renderer::NetworkManager => (
                 "/etc/NetworkManager/system-connections/lan.nmconnection",
                 format!(
@@ -106,7 +117,43 @@ impl Lan {
                 ),
             ),
         };
-        machine.put(path, text, 0o600);
+        machine.put(path, content, 0o600);
+    }
+
+    /// From now on the machine that was plugged in last gets this address from the DHCP server.
+    fn lease(&mut self, address: Ipv4Addr) {
+        let mac = self.mac(self.machines.len() - 1);
+        self.leases.push_str(&format!("static_lease {mac} {address}\n"));
+        self.stop_dhcp();
+        let dir = open_temp_dir("runbook-dhcp-", &std::env::temp_dir());
+        let (file, gateway) = (|name: &str| dir.path().join(name), self.at(254));
+        let config = format!(
+            "interface {}\nstart {}\nend {}\nlease_file {}\npidfile {}\noption subnet 255.255.255.0\noption router {gateway}\noption dns \
+             {gateway}\noption lease 3600\n{}",
+            self.bridge,
+            self.at(200),
+            self.at(240),
+            text(&file("leases")),
+            text(&file("pid")),
+            self.leases
+        );
+        put(&file("leases"), "", 0o644);
+        put(&file("config"), config, 0o644);
+        let server = Command::new("busybox")
+            .args(["udhcpd", "-f", text(&file("config"))])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("busybox has a DHCP server");
+        self.dhcp = Some((server, dir));
+    }
+
+    fn stop_dhcp(&mut self) {
+        if let Some((mut server, _)) = self.dhcp.take() {
+            drop(server.kill());
+            drop(server.wait());
+        }
     }
 
     /// What a machine does before its sshd starts.
@@ -128,6 +175,7 @@ impl Lan {
 
 impl Drop for Lan {
     fn drop(&mut self) {
+        self.stop_dhcp();
         // The cables go with them.
         for name in &self.machines {
             drop(Command::new("ip").args(["netns", "del", name]).output());
