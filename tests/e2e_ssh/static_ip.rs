@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use runbook_model::event::StepOutcome;
-use runbook_tests::{Renderer, SshLab, TestEnv, wait_until};
+use runbook_tests::{LOGIN_FREE, Renderer, SshLab, TestEnv, wait_until};
 use rustix::process::Signal;
 
-use crate::support::{ended, journal};
+use crate::support::{ended, journal, last_run};
 
 /// Generous: what it bounds is a machine that never comes back.
 const SOON: Duration = Duration::from_secs(90);
@@ -77,6 +77,8 @@ const AFTER: &str = "\n[[step]]\nid = \"after\"\nuses = \"core/file\"\non = \"h1
 fn an_additional_address_is_taken_stays_and_goes_with_an_undo() {
     let (lab, env) = house(&[1], "", AFTER);
     lab.host("h1").machine().put("/etc/cloud/cloud.cfg", "datasource_list: [ NoCloud ]\n", 0o644);
+    let wifi = "network:\n  version: 2\n  wifis:\n    wlan0:\n      access-points:\n        home:\n          password: \"open sesame\"\n";
+    lab.host("h1").machine().put("/etc/netplan/60-wifi.yaml", wifi, 0o600);
     let before = files(&lab);
     env.run(&["plan", "x.toml"]).ok().stdout_has("besides");
     assert_eq!((has(&lab), files(&lab)), (vec![1], before.clone()));
@@ -92,6 +94,20 @@ fn an_additional_address_is_taken_stays_and_goes_with_an_undo() {
     until_it_has(&lab, &[1]);
     assert_eq!(files(&lab), before);
     assert!(!lab.host("h1").path(GUARD).exists());
+    // What else stands in the files is nobody's business.
+    let journal = std::fs::read_to_string(last_run(&env).join("journal.jsonl")).expect("a run has a journal");
+    assert!(journal.contains("60-wifi.yaml") && !journal.contains("sesame"), "{journal}");
+}
+
+#[test]
+fn a_user_who_may_become_root_is_enough() {
+    let (lab, env) = house(&[1], "", "");
+    let text = std::fs::read_to_string(env.work().join("x.toml")).expect("it was written");
+    env.write("x.toml", text.replace("user = \"root\"", &format!("user = \"{LOGIN_FREE}\"\nbecome = \"sudo\"")));
+    env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
+    assert_eq!(has(&lab), [1, 50]);
+    env.run(&["undo"]).ok();
+    until_it_has(&lab, &[1]);
 }
 
 #[test]
