@@ -173,13 +173,13 @@ fn nothing_is_concluded_from_questions_that_could_not_be_asked() {
 #[test]
 fn a_machine_that_cannot_be_reached_afterwards_takes_it_back() {
     // In a network that nobody else is in, and whose gateway is not there.
-    let elsewhere = "with.mode = \"primary\"\nwith.window = \"20s\"\nwith.gateway = \"10.99.0.1\"";
+    let elsewhere = "with.mode = \"primary\"\nwith.window = \"20s\"\nwith.gateway = \"203.0.113.1\"";
     let (lab, env) = house(&[1], elsewhere, AFTER);
     let text = std::fs::read_to_string(env.work().join("x.toml")).expect("it was written");
-    env.write("x.toml", text.replace(&format!("{}/24", lab.lan().at(50)), "10.99.0.50/24"));
+    env.write("x.toml", text.replace(&format!("{}/24", lab.lan().at(50)), "203.0.113.50/24"));
     let before = files(&lab);
     let running = env.start(&["exec", "x.toml"]);
-    wait_until("it moves", SOON, || lab.lan().addresses(0) == ["10.99.0.50/24"]);
+    wait_until("it moves", SOON, || lab.lan().addresses(0) == ["203.0.113.50/24"]);
     running
         .wait()
         .code(1)

@@ -4,6 +4,7 @@
 //! NetworkManager. All of them are Debian's own, and talk over a D-Bus of the machine; only `systemctl` and `udevadm`, which need
 //! systemd and udev, are stand-ins (`tests/standins/networkd`).
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
@@ -123,7 +124,8 @@ impl Lan {
     /// From now on the machine that was plugged in last gets this address from the DHCP server.
     fn lease(&mut self, address: Ipv4Addr) {
         let mac = self.mac(self.machines.len() - 1);
-        self.leases.push_str(&format!("static_lease {mac} {address}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.leases, "static_lease {mac} {address}");
         self.stop_dhcp();
         let dir = open_temp_dir("runbook-dhcp-", &std::env::temp_dir());
         let (file, gateway) = (|name: &str| dir.path().join(name), self.at(254));

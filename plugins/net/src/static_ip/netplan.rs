@@ -86,20 +86,14 @@ impl Files {
     pub(super) fn read(text: &str) -> Self {
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         let mut cloud_init = false;
-        let mut now: Option<(String, String)> = None;
-        for line in text.split('\n') {
-            if let Some(path) = line.strip_prefix('@') {
-                found.extend(now.take());
-                match path {
-                    "cloud-init" => cloud_init = true,
-                    path => now = Some((path.to_owned(), String::new())),
-                }
-            } else if let (Some(line), Some((_, content))) = (line.strip_prefix('|'), &mut now) {
-                content.push_str(line);
-                content.push('\n');
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        for part in text.split("\n@").map(|part| part.strip_prefix('@').unwrap_or(part)) {
+            match part.split_once('\n') {
+                _ if part.trim_end() == "cloud-init" => cloud_init = true,
+                Some((path, content)) => drop(found.insert(path.to_owned(), unprefixed(content))),
+                None => {}
             }
         }
-        found.extend(now);
         // A later folder's file replaces an earlier one's of the same name; `look.sh` prints the folders in their order.
         let mut by_name: BTreeMap<String, (String, String)> = BTreeMap::new();
         for folder in ["/lib/netplan/", FOLDER, "/run/netplan/"] {
@@ -271,6 +265,13 @@ impl Files {
         }
         Ok(changes)
     }
+}
+
+/// The content of a file whose lines were printed after `|`, up to its own end.
+fn unprefixed(text: &str) -> String {
+    let lines = text.split_terminator('\n').map(|line| line.strip_prefix('|').unwrap_or(line));
+    let content = lines.collect::<Vec<_>>().join("\n");
+    if text.ends_with('\n') && !content.is_empty() { content + "\n" } else { content }
 }
 
 /// Whether the parts of a definition, put together, mean an interface.
@@ -539,6 +540,15 @@ mod tests {
         let error = files(&[("/etc/netplan/a.yaml", both)]).definition("enp1s0", MAC).unwrap_err();
         assert!(error.message().contains("cannot be told"), "{error}");
         assert!(glob("e*p?s0".replace('?', "1").as_str(), "enp1s0") && !glob("eth*", "enp1s0"));
+    }
+
+    #[test]
+    fn files_are_read_to_the_letter() {
+        let read = |text: &str| Files::read(text).content("/etc/netplan/a.yaml").cloned().unwrap();
+        assert_eq!(read("@/etc/netplan/a.yaml\n|a: 1\n|\n|b: 2\n\n@/etc/netplan/b.yaml\n|x\n\n"), "a: 1\n\nb: 2\n");
+        assert_eq!(read("@/etc/netplan/a.yaml\n|\n|a\n\n@cloud-init\n"), "\na\n");
+        assert_eq!(read("@/etc/netplan/a.yaml\n\n@/etc/netplan/b.yaml\n|x\n\n"), "");
+        assert_eq!(read("@/etc/netplan/a.yaml\n|a: 1\n@/etc/netplan/b.yaml\n|x\n\n"), "a: 1");
     }
 
     #[test]
