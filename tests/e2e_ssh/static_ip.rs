@@ -159,6 +159,21 @@ fn an_address_that_another_machine_has_is_refused_with_its_mac() {
 }
 
 #[test]
+fn the_address_of_a_machine_that_failed_leads_to_the_one_that_took_it() {
+    let (lab, env) = house(&[1], "", "");
+    let (lan, failed) = (lab.lan(), lab.lan().at(2));
+    let text = std::fs::read_to_string(env.work().join("x.toml")).expect("it was written");
+    env.write("x.toml", text.replace(&lan.at(50).to_string(), &failed.to_string()));
+    assert!(lab.host("h2").answers());
+    assert_eq!(lan.neighbour(failed), lan.mac(1), "whom this computer believes to be there");
+    lan.cable(1, false);
+    env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
+    // Nobody asked since: it was told.
+    assert_eq!(lan.neighbour(failed), lan.mac(0));
+    assert!(lab.host("h2").answers(), "another machine answers at its address");
+}
+
+#[test]
 fn nothing_is_concluded_from_questions_that_could_not_be_asked() {
     let (lab, env) = house(&[1], "", "");
     // Who writes `Sent 0 probes`: an arping on an interface without a carrier. The exit code says that all is well.

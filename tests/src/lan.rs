@@ -83,6 +83,14 @@ impl Lan {
         text.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
     }
 
+    /// The MAC address that this computer believes to be behind an address.
+    pub fn neighbour(&self, address: Ipv4Addr) -> String {
+        let known = must(&["ip", "neigh", "show", &address.to_string(), "dev", &self.bridge]);
+        let mut words = known.split_whitespace();
+        words.find(|word| *word == "lladdr");
+        words.next().unwrap_or_default().to_owned()
+    }
+
     /// Pulls the cable of the n-th machine, counted from 0, or puts it in again.
     pub fn cable(&self, machine: usize, is_in: bool) {
         must(&["ip", "link", "set", &self.machines[machine], if is_in { "up" } else { "down" }]);

@@ -13,10 +13,10 @@ use runbook_sdk::Cmd;
 use runbook_sdk::prelude::*;
 
 use arping::Neighbour;
-use input::{Input, Mode, Renderer, Wish, check_gateway};
+use input::{Input, Mode, Renderer, Wish};
 use look::{Interface, Network};
 use manager::Profile;
-use netplan::{Files, Wanted};
+use netplan::{Definition, Files, Wanted};
 use words::{How, Takeover, Words};
 
 /// The files of netplan, and whether cloud-init is there.
@@ -101,8 +101,9 @@ pub(crate) fn verify(input: Input) -> Result<Vec<String>> {
             ("NetworkManager", site.root(["nmcli", "-g", "IP4.ADDRESS", "device", "show", name]).observe()?)
         }
     };
-    if !said.text().contains(&address.to_string()) {
-        wrong.push(format!("{who} does not speak of {address}: it would be lost at the next boot"));
+    let words = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '/'));
+    if !said.text().split(words).any(|word| word == address.to_string()) {
+        wrong.push(format!("{who} does not speak of {address}: it may be lost at the next boot"));
     }
     Ok(wrong)
 }
@@ -142,35 +143,20 @@ impl Site {
 
     /// Who is to do it, and what it is to be told.
     fn how(&self, wish: &Wish, interface: &Interface) -> Result<How> {
-        let (name, mac) = (interface.name.as_str(), interface.mac.as_str());
-        let definition = self.files.definition(name, mac)?;
+        let name = interface.name.as_str();
+        let definition = self.files.definition(name, &interface.mac)?;
         let profile = self.active.as_deref().and_then(|active| manager::active_on(name, active));
-        match (wish.renderer, definition.is_some() || !self.files.is_empty(), profile) {
-            (Renderer::Auto, _, Some(uuid)) if definition.is_none() => self.profile(wish, interface, uuid),
-            (Renderer::Auto | Renderer::Netplan, true, _) => {
-                let own = self.files.own(name, definition.as_ref())?;
-                let is_ours = own.dhcp4 == Some(false) && own.addresses == [wish.address];
-                let leaves_dns = self.files.leaves_dns_to_dhcp(name, definition.as_ref())?;
-                let (gateway, nameservers) = match (wish.mode, is_ours) {
-                    (Mode::Additional, _) => (None, Vec::new()),
-                    (Mode::Primary, true) => {
-                        (wish.gateway.or(own.gateway), self.or(&wish.nameservers, own.nameservers))
-                    }
-                    (Mode::Primary, false) => {
-                        let known = if leaves_dns { look::nameservers(&self.resolv_conf) } else { Vec::new() };
-                        (wish.gateway.or_else(|| self.network.gateway(name)), self.or(&wish.nameservers, known))
-                    }
-                };
-                let wanted =
-                    Wanted { interface: name, mac, address: wish.address, mode: wish.mode, gateway, nameservers };
-                gateway.map_or(Ok(()), |gateway| check_gateway(wish.address, gateway))?;
-                Ok(How::Netplan(self.files.changes(&wanted)?))
+        match (wish.renderer, profile) {
+            (Renderer::Auto, Some(uuid)) if definition.is_none() => self.profile(wish, interface, uuid),
+            (Renderer::Auto | Renderer::Netplan, _) if !self.files.is_empty() => {
+                self.netplan(wish, interface, definition.as_ref())
             }
-            (Renderer::NetworkManager, _, Some(uuid)) => self.profile(wish, interface, uuid),
-            (Renderer::NetworkManager, _, None) => {
+            (Renderer::NetworkManager, Some(uuid)) => self.profile(wish, interface, uuid),
+            (Renderer::NetworkManager, None) => {
                 conflict!("NetworkManager has no active profile for {name} on {}", self.machine.name())
             }
-            (Renderer::Auto | Renderer::Netplan, false, _) => conflict!(
+            (Renderer::Netplan, _) => conflict!("netplan has no files on {}", self.machine.name()),
+            (Renderer::Auto, _) => conflict!(
                 "neither netplan nor NetworkManager gives {name} its addresses on {}: what does is not known here \
                  (/etc/network/interfaces is done by hand)",
                 self.machine.name()
@@ -178,27 +164,45 @@ impl Site {
         }
     }
 
-    fn or(&self, given: &[Ipv4Addr], known: Vec<Ipv4Addr>) -> Vec<Ipv4Addr> {
-        if given.is_empty() { known } else { given.to_vec() }
+    fn netplan(&self, wish: &Wish, interface: &Interface, definition: Option<&Definition>) -> Result<How> {
+        let name = interface.name.as_str();
+        let own = self.files.own(name, definition)?;
+        let is_ours = own.dhcp4 == Some(false) && own.addresses == [wish.address];
+        let known = match is_ours {
+            // What was found when the file was written, whatever it looks like since.
+            true => (own.gateway, own.nameservers),
+            false if self.files.leaves_dns_to_dhcp(name, definition)? => self.found(interface),
+            false => (self.network.gateway(name), Vec::new()),
+        };
+        let (gateway, nameservers) = wish.way_out(known)?;
+        let wanted = Wanted {
+            interface: name,
+            mac: &interface.mac,
+            address: wish.address,
+            mode: wish.mode,
+            gateway,
+            nameservers,
+        };
+        Ok(How::Netplan(self.files.changes(&wanted)?))
     }
 
     fn profile(&self, wish: &Wish, interface: &Interface, uuid: String) -> Result<How> {
         let now = self.root(["nmcli", "-g", Profile::FIELDS, "con", "show", &uuid]).observe()?.ok()?;
         let now = Profile::read(&String::from_utf8_lossy(&now.stdout))?;
         let is_ours = now.method == "manual" && now.addresses == [wish.address];
-        let (gateway, dns) = match is_ours {
+        let known = match is_ours {
             true => (now.gateway, now.dns.clone()),
-            false => {
-                let dns = if now.dns.is_empty() { look::nameservers(&self.resolv_conf) } else { now.dns.clone() };
-                (self.network.gateway(&interface.name), dns)
-            }
+            false if now.dns.is_empty() => self.found(interface),
+            false => (self.network.gateway(&interface.name), now.dns.clone()),
         };
-        let gateway = wish.gateway.or(gateway);
-        if let (Mode::Primary, Some(gateway)) = (wish.mode, gateway) {
-            check_gateway(wish.address, gateway)?;
-        }
-        let wanted = now.wanted(wish.address, wish.mode, gateway, &self.or(&wish.nameservers, dns));
+        let (gateway, dns) = wish.way_out(known)?;
+        let wanted = now.wanted(wish.address, wish.mode, gateway, &dns);
         Ok(How::Profile { uuid, now, wanted })
+    }
+
+    /// Where the way out leads now, and who is asked for names.
+    fn found(&self, interface: &Interface) -> (Option<Ipv4Addr>, Vec<Ipv4Addr>) {
+        (self.network.gateway(&interface.name), look::nameservers(&self.resolv_conf))
     }
 
     /// Before anything is asked of the neighbours.

@@ -152,10 +152,30 @@ impl Wish {
             window: input.window,
         })
     }
+
+    /// Gateway and name servers that go with the address: those that were asked for, else those that are known.
+    ///
+    /// # Errors
+    ///
+    /// Where the gateway that is known is none for the new address.
+    pub(super) fn way_out(
+        &self,
+        known: (Option<Ipv4Addr>, Vec<Ipv4Addr>),
+    ) -> Result<(Option<Ipv4Addr>, Vec<Ipv4Addr>)> {
+        if self.mode == Mode::Additional {
+            return Ok((None, Vec::new()));
+        }
+        let (gateway, nameservers) = known;
+        let gateway = self.gateway.or(gateway);
+        if let Some(gateway) = gateway {
+            check_gateway(self.address, gateway)?;
+        }
+        Ok((gateway, if self.nameservers.is_empty() { nameservers } else { self.nameservers.clone() }))
+    }
 }
 
 /// A gateway that the machine could not reach with its new address would cut it off.
-pub(super) fn check_gateway(address: Address, gateway: Ipv4Addr) -> Result<()> {
+fn check_gateway(address: Address, gateway: Ipv4Addr) -> Result<()> {
     if gateway == address.ip || !address.reaches(gateway) {
         invalid!(
             "the gateway {gateway} is not another machine in the network of {address}: the machine would reach nobody outside; \
@@ -210,6 +230,25 @@ mod tests {
             let error = wish(with).unwrap_err();
             assert!(error.message().contains(word), "{word}: {error}");
         }
+    }
+
+    #[test]
+    fn the_way_out_stays_unless_another_one_is_said() {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let known = || (Some(ip("192.168.1.1")), vec![ip("192.168.1.8")]);
+        let primary = |more: Value| {
+            let mut with = json!({ "address": "192.168.1.5/24", "mode": "primary" });
+            with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            wish(with).unwrap()
+        };
+        assert_eq!(primary(json!({})).way_out(known()).unwrap(), known());
+        let other = primary(json!({ "gateway": "192.168.1.254", "nameservers": ["1.1.1.1"] }));
+        assert_eq!(other.way_out(known()).unwrap(), (Some(ip("192.168.1.254")), vec![ip("1.1.1.1")]));
+        // To another network, the known way does not lead.
+        let error = primary(json!({ "address": "10.0.0.5/24" })).way_out(known()).unwrap_err();
+        assert!(error.message().contains("`gateway`"), "{error}");
+        let additional = wish(json!({ "address": "10.0.0.5/24" })).unwrap();
+        assert_eq!(additional.way_out(known()).unwrap(), (None, Vec::new()));
     }
 
     #[test]
