@@ -8,4 +8,5 @@ mod elevation;
 mod files;
 mod fleet;
 mod keys;
+mod static_ip;
 mod support;

@@ -4,6 +4,7 @@
 //! - [`component`] builds the guest programs of `components/`.
 //! - [`Tree`] is a directory as it was, to compare with what it is.
 //! - [`SshLab`] starts OpenSSH servers, each of them on a [`Machine`] with a file system of its own.
+//! - [`Lan`] is a network of their own for such machines, which can be given other addresses there.
 //! - [`Wire`] is a long way to one of them, and counts what goes over it: round trips, bytes.
 //! - [`Registry`], [`Microk8s`], [`PulumiProject`]: what the microk8s and pulumi plugins act upon.
 //! - [`Cluster`] is the Kubernetes that `tests/kube-lab/lab` brought up.
@@ -13,6 +14,7 @@
 mod cluster;
 mod component;
 mod env;
+mod lan;
 mod machine;
 mod microk8s;
 mod outcome;
@@ -26,6 +28,7 @@ mod wire;
 pub use cluster::Cluster;
 pub use component::component;
 pub use env::TestEnv;
+pub use lan::{Lan, Renderer};
 pub use machine::{Machine, MachineSpec};
 pub use microk8s::{Generation, Microk8s};
 pub use outcome::{Outcome, Running, filtered};

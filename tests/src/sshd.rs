@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::lan::{Lan, Renderer};
 use crate::machine::{Machine, MachineSpec};
 use crate::tools::{free_port, must, must_feed, open_temp_dir, put, read, serial, text, wait_until};
 use crate::tree::Tree;
@@ -31,8 +32,9 @@ const LOGIN: &str = "Accepted publickey for ";
 #[derive(Debug)]
 pub struct SshLab {
     hosts: Vec<SshHost>,
-    // After the hosts: they use it.
+    // After the hosts: they use them.
     net: Option<JumpNet>,
+    lan: Option<Lan>,
     dir: tempfile::TempDir,
 }
 
@@ -42,6 +44,8 @@ pub struct SshHost {
     name: String,
     address: Ipv4Addr,
     port: u16,
+    /// On a LAN addresses come and go: it listens on all of them, and its network comes up before.
+    on_lan: bool,
     dir: PathBuf,
     machine: Machine,
 }
@@ -93,6 +97,30 @@ impl SshLab {
         lab
     }
 
+    /// Starts `n` servers, `h1` to `hN`, on a LAN of their own: `h1` has the address that ends in 1. They listen on port 22 of whatever
+    /// addresses they have.
+    ///
+    /// # Panics
+    ///
+    /// When one does not start.
+    pub fn start_on_lan(n: usize, renderer: Renderer) -> Self {
+        let mut lab = Self::empty();
+        let mut lan = Lan::create();
+        for i in 1..=u8::try_from(n).expect("a lab has at most 250 hosts") {
+            let spec = MachineSpec { netns: Some(lan.plug()), ..MachineSpec::default() };
+            let mut host = lab.prepare(&format!("h{i}"), lan.at(i), 22, spec);
+            lan.furnish(&host.machine, renderer, lan.at(i));
+            host.on_lan = true;
+            host.configure("");
+            host.start();
+            wait_until("the host has its address", Duration::from_secs(30), || host.answers());
+            lab.hosts.push(host);
+        }
+        lab.lan = Some(lan);
+        lab.write_client_files();
+        lab
+    }
+
     fn empty() -> Self {
         let dir = open_temp_dir("runbook-ssh-", &std::env::temp_dir());
         let key = |name: &str, passphrase: &str| {
@@ -112,21 +140,26 @@ impl SshLab {
         };
         let authorized = key("id_ed25519", "") + &key("id_locked", PASSWORD);
         put(&dir.path().join("authorized_keys"), authorized, 0o644);
-        Self { hosts: Vec::new(), net: None, dir }
+        Self { hosts: Vec::new(), net: None, lan: None, dir }
     }
 
     fn add(&mut self, name: &str, address: Ipv4Addr, port: u16, spec: MachineSpec) {
+        let mut host = self.prepare(name, address, port, spec);
+        host.configure("");
+        host.start();
+        self.hosts.push(host);
+    }
+
+    fn prepare(&self, name: &str, address: Ipv4Addr, port: u16, spec: MachineSpec) -> SshHost {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(dir.join("root/home")).expect("a fresh directory can be written to");
         std::fs::copy(self.dir.path().join("authorized_keys"), dir.join("authorized_keys"))
             .expect("a fresh directory can be written to");
         let machine = Machine::new(&dir, spec);
         add_users(&machine);
-        let mut host = SshHost { name: name.to_owned(), address, port, dir, machine };
+        let host = SshHost { name: name.to_owned(), address, port, on_lan: false, dir, machine };
         host.new_host_key();
-        host.configure("");
-        host.start();
-        self.hosts.push(host);
+        host
     }
 
     fn write_client_files(&self) {
@@ -143,6 +176,15 @@ impl SshLab {
             self.known_hosts().display()
         );
         put(&self.ssh_config(), config, 0o644);
+    }
+
+    /// The LAN that the servers are on.
+    ///
+    /// # Panics
+    ///
+    /// When they are on none.
+    pub fn lan(&self) -> &Lan {
+        self.lan.as_ref().expect("the lab was started on a LAN")
     }
 
     /// The servers, the jump host first where there is one.
@@ -322,7 +364,8 @@ impl SshHost {
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nStrictModes no\nUsePAM no\nUseDNS no\nX11Forwarding no\nPrintMotd no\nPrintLastLog no\n\
              MaxStartups 2000:30:4000\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\nSetEnv HOSTROOT={root} HOME={root}/home\n\
              Match User *,!root\n  SetEnv HOSTROOT={root}\n",
-            self.address, self.port
+            if self.on_lan { Ipv4Addr::UNSPECIFIED } else { self.address },
+            self.port
         );
         put(&self.dir.join("sshd_config"), config, 0o644);
     }
@@ -334,7 +377,8 @@ impl SshHost {
     /// When it does not within 30 seconds, or is on already.
     pub fn start(&mut self) {
         let (config, log) = (self.dir.join("sshd_config"), self.dir.join("log"));
-        self.machine.power_on(&["/usr/sbin/sshd", "-D", "-f", text(&config), "-E", text(&log)]);
+        let boot: &[&str] = if self.on_lan { &["sh", "-c", Lan::BOOT, "sh"] } else { &[] };
+        self.machine.power_on(&[boot, &["/usr/sbin/sshd", "-D", "-f", text(&config), "-E", text(&log)]].concat());
         let before = self.logged("Server listening on ");
         wait_until(&format!("sshd of {} listens", self.name), Duration::from_secs(30), || {
             assert!(

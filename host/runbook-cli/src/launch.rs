@@ -12,6 +12,7 @@ use runbook_engine::run::{Engine, Header, Options};
 use runbook_engine::scope::Inputs;
 use runbook_engine::shared::Shared;
 use runbook_engine::vault::Vault;
+use runbook_model::call::{Act, Change, SshAct, Target};
 use runbook_model::event::Verb;
 use runbook_model::exit_code;
 use runbook_model::history::History;
@@ -27,7 +28,7 @@ use crate::gate::Gatekeeper;
 use crate::prompts::Terminal;
 use crate::runs_dir;
 use crate::session::Session;
-use crate::world::World;
+use crate::world::{Inventory, World};
 
 /// Hosts of one step at once, where it does not say `serial`.
 const HOSTS_AT_ONCE: usize = 50;
@@ -84,7 +85,8 @@ impl Launch {
     }
 
     /// Makes the engine.
-    pub(crate) fn start(mut self, session: Session) -> Result<Launched, CliError> {
+    pub(crate) fn start(mut self, mut session: Session) -> Result<Launched, CliError> {
+        follow(&mut session.inventory, &self.past);
         let header = Header { edits: self.edits, force: self.force, ..session.header() };
         let redactor = Redactor::new(&session.secrets.0);
         let options = Options {
@@ -147,6 +149,21 @@ impl Launched {
         self.listening.abort();
         // A host that does not say goodbye is left behind.
         let _ = tokio::time::timeout(GOODBYE, self.world.close()).await;
+    }
+}
+
+/// Where machines may be since earlier sessions of the run changed their addresses: looked at after where the inventory says, under the same
+/// host key.
+fn follow(inventory: &mut Inventory, past: &History) {
+    for entry in &past.stack {
+        let Target::Machine(name) = &entry.request.target else { continue };
+        let Some(Change { act: Act::Ssh(SshAct::Confirm { addresses, .. }), .. }) = entry.change() else { continue };
+        let Some(host) = inventory.hosts.get_mut(name) else { continue };
+        for address in addresses {
+            if !host.addresses.contains(address) {
+                host.addresses.push(address.clone());
+            }
+        }
     }
 }
 

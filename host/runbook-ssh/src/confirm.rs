@@ -189,7 +189,13 @@ impl Confirming<'_> {
                 if self.ctx.cancel.is_cancelled() || Instant::now() >= end.min(self.ctx.deadline) {
                     return Err(self.lost(until));
                 }
-                match self.reach(place, &mut ended, end).await {
+                let before = ended;
+                let mut reached = self.reach(place, &mut ended, end).await;
+                if before.is_none() && ended.is_some() && matches!(reached, Ok(None)) {
+                    // It has just been seen there that the change has ended: nowhere is the machine more likely to be found anew.
+                    reached = self.reach(place, &mut ended, end).await;
+                }
+                match reached {
                     Ok(Some(state)) => return Ok(state),
                     Ok(None) => {}
                     Err(error) => {

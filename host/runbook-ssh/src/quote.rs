@@ -28,7 +28,9 @@ pub(crate) fn describe<S: AsRef<str>>(argv: &[S]) -> String {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.extend(word.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c }));
+        // Of a script, its first line says most.
+        let (line, more) = word.as_ref().split_once('\n').map_or((word.as_ref(), ""), |(line, _)| (line, "..."));
+        text.extend(line.chars().chain(more.chars()).map(|c| if c.is_control() { ' ' } else { c }));
         if text.chars().count() > LONGEST {
             text = text.chars().take(LONGEST).collect::<String>() + "...";
             break;
@@ -60,5 +62,9 @@ mod tests {
     fn descriptions_stay_short_and_on_one_line() {
         let text = describe(&["sh", "-c", &"a\nb".repeat(100)]);
         assert!(text.len() < 120 && !text.contains('\n'), "{text}");
+        assert_eq!(
+            describe(&["sh", "-c", "# Moves it.\nset -eu\n", "move", "eth0"]),
+            "`sh -c # Moves it.... move eth0`"
+        );
     }
 }
