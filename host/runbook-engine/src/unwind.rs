@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Prior,
-    Request, SshLook, Target, Timing,
+    Act, Answer, Call, CallError, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef,
+    Prior, Request, SshLook, Target, Timing,
 };
 use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};

@@ -8,7 +8,6 @@ use runbook_model::event::{Event, Instance, RunOutcome, Verb};
 use runbook_model::exit_code;
 use runbook_model::history::{Entry, History};
 use runbook_model::redact::Redactor;
-use runbook_model::summary::Counter;
 
 use crate::args;
 use crate::commands::again::Opened;
@@ -25,22 +24,14 @@ use crate::session;
 pub(crate) fn next(args: &args::Next) -> Result<u8, CliError> {
     let run = runs_dir::find_open(args.run.as_deref())?;
     let records = runs_dir::read(&run)?;
-    let mut counter = Counter::default();
-    records.iter().for_each(|record| counter.read(&record.event));
     let (began, last) = (records.first().map_or(0, |r| r.at), records.last().map_or(0, |r| r.at));
     let history = runs_dir::history(&run)?;
     let mut out = anstream::stdout().lock();
-    let _ = write_next(&mut out, &run, &history, &counter, last.saturating_sub(began));
+    let _ = write_next(&mut out, &run, &history, last.saturating_sub(began));
     Ok(exit_code::SUCCESS)
 }
 
-fn write_next(
-    out: &mut impl Write,
-    run: &str,
-    history: &History,
-    counter: &Counter,
-    elapsed_ms: u64,
-) -> std::io::Result<()> {
+fn write_next(out: &mut impl Write, run: &str, history: &History, elapsed_ms: u64) -> std::io::Result<()> {
     let (bold, dim, bad) = (Styles::BOLD, Styles::DIM, Styles::BAD);
     let state = &history.state;
     let undoing =
@@ -63,11 +54,14 @@ fn write_next(
         state.sessions()
     )?;
     for step in &history.steps {
-        let (sign, style) = match counter.outcome(&step.id) {
+        let of_step = |instance: &Instance| instance.step.split(['/', '[']).next() == Some(&step.id);
+        let ended =
+            history.past.iter().filter(|(instance, _)| of_step(instance)).filter_map(|(_, past)| past.ended.as_ref());
+        let (sign, style) = match ended.map(|ended| ended.outcome).max() {
             Some(outcome) => Styles::outcome(outcome),
             None => ("·", Styles::DIM),
         };
-        let at_work = state.open().any(|instance| instance.step.split(['/', '[']).next() == Some(&step.id));
+        let at_work = state.open().any(of_step);
         let note = if at_work { "  was at work when it broke off" } else { "" };
         writeln!(out, "  {style}{sign}{style:#} {} {dim}{}{dim:#}{note}", step.id, step.uses)?;
     }
@@ -105,7 +99,13 @@ fn write_next(
         writeln!(out, "  runbook undo {run}")
     } else {
         writeln!(out, "  runbook resume {run}   goes on where it was")?;
-        writeln!(out, "  runbook undo {run}     takes back what it did")
+        match history.in_effect(false).next() {
+            Some(_) => writeln!(out, "  runbook undo {run}     takes back what it did"),
+            None if history.in_effect(true).next().is_some() => {
+                writeln!(out, "  runbook undo {run} --redo   takes the undo back")
+            }
+            None => Ok(()),
+        }
     }
 }
 
