@@ -2,12 +2,14 @@
 
 mod ask;
 mod disks;
+mod durable;
 mod ending;
 mod hostile;
 mod language;
 mod limits;
 mod mistakes;
 mod quickstart;
+mod report;
 mod runs;
 mod secrets;
 mod support;

@@ -114,7 +114,13 @@ fn a_secret_from_the_environment_stays_a_secret() {
     let out = env.run(&["exec", "--json", "secret.toml", "--only", "file,line,block,program"]).ok();
     check(&env, &scratch, &out);
     let name = runs(&env)[0].file_name().and_then(|n| n.to_str()).expect("text").to_owned();
-    for args in [vec!["show", &name], vec!["show", "--json", &name], vec!["runs", "--json"]] {
+    for args in [
+        vec!["show", &name],
+        vec!["show", "--json", &name],
+        vec!["runs", "--json"],
+        vec!["report", &name],
+        vec!["report", "--format", "html", &name],
+    ] {
         let shown = env.run(&args).ok();
         assert_eq!((in_text(&shown.stdout), in_text(&shown.stderr)), (None, None), "{shown}");
     }

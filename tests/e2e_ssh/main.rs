@@ -3,6 +3,7 @@
 mod broken;
 mod counts;
 mod disk;
+mod durable;
 mod elevation;
 mod files;
 mod fleet;

@@ -15,6 +15,7 @@ use clap::{ArgAction, Parser, Subcommand};
   runbook plan dr.toml          what it would change, without changing anything
   runbook exec dr.toml          do it; a second time it finds nothing to do
   runbook show                  what the last run did
+  runbook report                the same for others to read, as Markdown or as a page
 
 When it broke off:
   runbook next                  what is still open, and which command goes on
@@ -98,6 +99,23 @@ pub(crate) enum Command {
   runbook show            the last run
   runbook show 20261121   the last run whose name begins so")]
     Show(Show),
+    /// Execute the plugins of a run once more against the answers that it recorded, without any network
+    ///
+    /// Shows where a plugin that was changed since would have acted differently; then the exit code is 10.
+    #[command(after_help = "Examples:
+  runbook replay                            the last run
+  runbook replay 20261121 --step registry   one step of a run
+  runbook replay --trace                    with every call, the grant that let it pass, and how long it took")]
+    Replay(Replay),
+    /// Write down what a run came to, for others to read: as Markdown, or as one HTML page
+    ///
+    /// When who was at work, what was changed with its differences, what was taken back, and the recovery time held against the target
+    /// that the runbook states (`targets = { rto = \"30m\" }`). The page is one file that needs nothing else: no script, no network.
+    #[command(after_help = "Examples:
+  runbook report                               the last run, as Markdown
+  runbook report 20261121 > dr-drill.md        the last run whose name begins so
+  runbook report --html dr-drill.html          the last run, as a page")]
+    Report(Report),
     /// Look into plugins
     #[command(subcommand)]
     Plugin(Plugin),
@@ -296,8 +314,51 @@ pub(crate) struct Show {
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
     /// Print the journal's records on stdout as JSON lines
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kept")]
     pub(crate) json: bool,
+    /// Print on stdout what was there before the change that has this record in the journal
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) kept: Option<u64>,
+}
+
+/// `runbook replay`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// The run, or the beginning of its name; the last one where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "ID")]
+    pub(crate) step: Option<String>,
+    /// Print every recorded call, with the grant that let it pass and how long it took
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+/// `runbook report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Report {
+    /// The run, or the beginning of its name; the last one where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Md)]
+    pub(crate) format: Format,
+    /// Where to write it; stdout where left out
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The same as --format html --output FILE
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "output"])]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// What a report is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Markdown
+    Md,
+    /// One HTML page
+    Html,
 }
 
 /// `runbook plugin`.

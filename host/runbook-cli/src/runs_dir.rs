@@ -135,7 +135,7 @@ pub(crate) fn new_name(runbook: &str) -> String {
 
 /// The time zone of this machine. Where TZ says nothing, it is read from where the C library reads it: to look up its name,
 /// the whole database would be listed, which takes milliseconds.
-fn local_time() -> TimeZone {
+pub(crate) fn local_time() -> TimeZone {
     let unsaid = std::env::var_os("TZ").is_none();
     let rules = if unsaid { std::fs::read("/etc/localtime").ok() } else { None };
     rules.and_then(|rules| TimeZone::tzif("Local", &rules).ok()).unwrap_or_else(TimeZone::system)

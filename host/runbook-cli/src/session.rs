@@ -240,7 +240,7 @@ fn walk(runbook: &Runbook, visit: &mut impl FnMut(&Step)) {
     }
 }
 
-fn used_plugins(runbook: &Runbook) -> BTreeSet<String> {
+pub(crate) fn used_plugins(runbook: &Runbook) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     walk(runbook, &mut |step| {
         if let Uses::Action { plugin, .. } = &step.uses {

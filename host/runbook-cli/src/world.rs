@@ -77,6 +77,10 @@ impl Backend for World {
         self.backend(target)?.settle(target, act, prior, ctx).await
     }
 
+    async fn take_charge(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<(), CallError> {
+        self.backend(target)?.take_charge(target, act, ctx).await
+    }
+
     async fn close(&self) {
         self.clusters.close().await;
         self.machines.close().await;

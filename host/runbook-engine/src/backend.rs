@@ -34,7 +34,14 @@ pub trait Backend: Send + Sync {
         Ok(Finding::Unclear(format!("{target} keeps no notes of what was carried out")))
     }
 
-    /// Ends connections, kindly.
+    /// Takes charge of a target that an earlier session of this run changed so, for [`Backend::close`] to clear what that session left
+    /// there.
+    async fn take_charge(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<(), CallError> {
+        let _ = (target, act, ctx);
+        Ok(())
+    }
+
+    /// Ends connections, kindly, and clears what the run left on targets that nobody needs any more.
     async fn close(&self) {}
 }
 

@@ -16,7 +16,7 @@ use runbook_model::call::{
 };
 use runbook_model::delta;
 use runbook_model::event::{Event, Instance, Receipt};
-use runbook_model::grant::{Grants, Refused};
+use runbook_model::grant::{Grants, Passed, Refused};
 use runbook_model::history::{Heard, Past, Taped};
 use runbook_model::journal;
 use runbook_model::overlay::{Overlay, Seen};
@@ -281,19 +281,13 @@ impl Broker {
         })
     }
 
-    pub(crate) fn passes(&self, request: &Request) -> Result<Option<String>, CallError> {
+    pub(crate) fn passes(&self, request: &Request) -> Result<Passed, CallError> {
         let strange = request.secrets().into_iter().find(|name| !lock(&self.secrets).names.contains(name));
         let checked = match strange {
             Some(name) => Err(Refused(format!("the step was not given the secret `{name}`"))),
             None => self.grants.check(request),
         };
-        match checked {
-            Ok(passed) => Ok(passed.jail),
-            Err(refused) => {
-                lock(&self.tally).denied.get_or_insert_with(|| refused.0.clone());
-                Err(CallError::Denied(refused.0))
-            }
-        }
+        checked.map_err(|refused| CallError::Denied(refused.0))
     }
 
     /// The secrets that the step holds.
@@ -533,6 +527,16 @@ impl Broker {
         self.needs_receipt.as_ref().filter(|_| matches!(self.mode, Mode::Apply))
     }
 
+    /// Writes down that a call is not let through.
+    pub(crate) async fn deny(&self, call: u32, request: Request, error: CallError) -> Response {
+        if let CallError::Denied(text) = &error {
+            lock(&self.tally).denied.get_or_insert_with(|| text.clone());
+        }
+        let reason = error.to_string();
+        self.note(Event::Denied { instance: self.instance.clone(), call, request, reason }, false).await?;
+        Err(error)
+    }
+
     /// Answers a call as it was answered before.
     async fn again(&self, call: u32, request: Request, taped: Taped) -> Response {
         self.pulse.now_ms.store(taped.at, Ordering::Relaxed);
@@ -607,12 +611,8 @@ impl Road for Broker {
             return Err(CallError::Failed("the run was cancelled".to_owned()));
         }
         let jail = match self.passes(&request) {
-            Ok(jail) => jail,
-            Err(error) => {
-                let reason = error.to_string();
-                self.note(Event::Denied { instance: self.instance.clone(), call, request, reason }, false).await?;
-                return Err(error);
-            }
+            Ok(passed) => passed.jail,
+            Err(error) => return self.deny(call, request, error).await,
         };
         let Request { target, call: what } = request;
         match what {

@@ -94,15 +94,11 @@ impl Broker {
     }
 
     async fn apply(&self, passage: Passage, diff: Diff, prior: Prior, visible: Prior) -> Response {
-        if let Some(needs) = self.required_receipt()
-            && let Err(error) = self.receipt(needs).await
-        {
-            if let CallError::Denied(text) = &error {
-                lock(&self.tally).denied.get_or_insert_with(|| text.clone());
+        let of_ask = self.passes(&passage.request())?.needs_receipt;
+        for needs in self.required_receipt().into_iter().chain(&of_ask) {
+            if let Err(error) = self.receipt(needs).await {
+                return self.deny(passage.call, passage.request(), error).await;
             }
-            let (instance, call, request) = (self.instance.clone(), passage.call, passage.request());
-            self.note(Event::Denied { instance, call, request, reason: error.to_string() }, false).await?;
-            return Err(error);
         }
         let started = Instant::now();
         let kept = match &prior {
@@ -167,7 +163,7 @@ impl Broker {
         let Some(doubt) = self.replay().and_then(|replay| replay.doubt(call)) else {
             return Err(CallError::Failed("internal error: nothing is known of a change in doubt".to_owned()));
         };
-        let jail = self.passes(&Request { target: target.clone(), call: Call::Change(change.clone()) })?;
+        let jail = self.passes(&Request { target: target.clone(), call: Call::Change(change.clone()) })?.jail;
         self.bring_to_end(Passage { call, target, change, jail, undoes: None }, doubt).await
     }
 
@@ -310,7 +306,7 @@ impl Broker {
     pub async fn carry_out(&self, deferred: Deferred) -> Result<(), CallError> {
         let Deferred { call, target, change } = deferred;
         let summary = change.effect.summary.clone();
-        let jail = self.passes(&Request { target: target.clone(), call: Call::Change(change.clone()) })?;
+        let jail = self.passes(&Request { target: target.clone(), call: Call::Change(change.clone()) })?.jail;
         let passage = Passage { call, target, change, jail, undoes: None };
         let response = match self.replay().and_then(|replay| replay.doubt(call)) {
             Some(doubt) => self.bring_to_end(passage, doubt).await,

@@ -167,6 +167,11 @@ impl Backend for Drill {
         self.world.settle(target, act, prior, ctx).await
     }
 
+    async fn take_charge(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<(), CallError> {
+        self.answers(target)?;
+        self.world.take_charge(target, act, ctx).await
+    }
+
     async fn close(&self) {
         self.world.close().await;
     }

@@ -6,6 +6,7 @@ mod attempt;
 pub mod backend;
 pub mod broker;
 mod change;
+pub mod compare;
 pub mod drill;
 pub mod journal;
 mod places;

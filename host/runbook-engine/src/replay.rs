@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use runbook_model::call::{Call, Note, Prior, Request};
 use runbook_model::event::Instance;
-use runbook_model::history::{Entry, Heard, History, Made, Tape, Taped, What};
+use runbook_model::history::{Entry, Heard, History, Made, Past, Tape, Taped, What};
 use runbook_model::journal;
 use runbook_model::redact::Redactor;
+use runbook_model::words;
 
 use crate::shared::lock;
 use crate::vault::Vault;
@@ -25,6 +27,9 @@ pub(crate) struct Replay {
     /// Changes that were deferred and have had their time, and whether they changed something.
     carried: BTreeMap<u32, bool>,
     diverged: Mutex<Option<(u32, String)>>,
+    /// For a whole recording that is compared with another plugin: how many of its calls were asked. Then nothing is asked of the world,
+    /// and messages may come and go.
+    compared: Option<AtomicUsize>,
 }
 
 /// A change whose answer was lost.
@@ -83,15 +88,72 @@ impl Replay {
                 What::Deferred => {}
             }
         }
-        let mut tape = past.tape.clone();
-        for taped in tape.0.values_mut() {
-            if let Heard::Looked { response, kept } = &mut taped.what
-                && let Some(seen) = kept.take().and_then(|kept| vault.recall(&kept).ok())
-            {
-                *response = seen;
-            }
+        let tape = unsealed(past, vault);
+        Some(Self {
+            first,
+            began_at,
+            last: tape.last(),
+            tape,
+            doubts,
+            carried,
+            diverged: Mutex::default(),
+            compared: None,
+        })
+    }
+
+    /// A recorded attempt that a plugin is compared with.
+    pub(crate) fn compared(past: &Past, vault: &Vault) -> Self {
+        let (first, began_at) = past.started.as_ref().map_or((0, 0), |started| (started.calls, started.at));
+        let tape = unsealed(past, vault);
+        Self {
+            first,
+            began_at,
+            last: tape.last(),
+            tape,
+            doubts: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            diverged: Mutex::default(),
+            compared: Some(AtomicUsize::new(0)),
         }
-        Some(Self { first, began_at, last: tape.last(), tape, doubts, carried, diverged: Mutex::default() })
+    }
+
+    /// The call of a compared recording that would be next.
+    pub(crate) fn next(&self) -> Option<&Taped> {
+        self.tape.0.values().nth(self.compared.as_ref()?.load(Ordering::Relaxed))
+    }
+
+    /// How many calls of a compared recording were asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.compared.as_ref().map_or(0, |asked| asked.load(Ordering::Relaxed))
+    }
+
+    fn compare(&self, asked: &AtomicUsize, call: u32, request: &Request, redactor: &Redactor) -> Replayed {
+        match (self.next(), &request.call) {
+            (_, Call::Note(Note::Log { .. } | Note::Progress { .. } | Note::Pause { .. } | Note::Receipt { .. })) => {
+                Replayed::Said
+            }
+            (_, Call::Note(Note::Baseline { .. })) => Replayed::Live,
+            (Some(taped), _) if is_same(taped, request, redactor) => {
+                asked.fetch_add(1, Ordering::Relaxed);
+                match taped.what {
+                    // Its answer was never heard: there the recording ends.
+                    Heard::InDoubt => self.diverge(call, request, None),
+                    _ => Replayed::Heard(Box::new(taped.clone())),
+                }
+            }
+            (taped, _) => self.diverge(call, request, taped),
+        }
+    }
+
+    fn diverge(&self, call: u32, request: &Request, taped: Option<&Taped>) -> Replayed {
+        let asked = taped.map_or("nothing".to_owned(), |taped| words::request(&taped.request));
+        let mut now = words::request(request);
+        if now == asked {
+            now.push_str(", with other details");
+        }
+        let why = format!("call {call} asks: {now}; before, it asked: {asked}");
+        *lock(&self.diverged) = Some((call, why.clone()));
+        Replayed::Diverged(why)
     }
 
     /// What it says to this call.
@@ -99,26 +161,18 @@ impl Replay {
         if let Some((_, why)) = lock(&self.diverged).as_ref() {
             return Replayed::Diverged(why.clone());
         }
+        if let Some(asked) = &self.compared {
+            return self.compare(asked, call, request, redactor);
+        }
         if call > self.last {
             return Replayed::Live;
         }
         match (self.tape.0.get(&call), &request.call) {
-            // The journal has it without secrets.
-            (Some(taped), _)
-                if taped.request == *request
-                    || journal::cleaned(request, redactor).as_ref() == Some(&taped.request) =>
-            {
-                Replayed::Heard(Box::new(taped.clone()))
-            }
+            (Some(taped), _) if is_same(taped, request, redactor) => Replayed::Heard(Box::new(taped.clone())),
             (None, Call::Note(Note::Log { .. } | Note::Progress { .. } | Note::Pause { .. })) => Replayed::Said,
             // The values of earlier sessions are known.
             (None, Call::Note(Note::Baseline { .. } | Note::Receipt { .. })) => Replayed::Live,
-            (taped, _) => {
-                let asked = taped.map_or("nothing".to_owned(), |taped| describe(&taped.request));
-                let why = format!("call {call} asks {} now, and asked {asked} before", describe(request));
-                *lock(&self.diverged) = Some((call, why.clone()));
-                Replayed::Diverged(why)
-            }
+            (taped, _) => self.diverge(call, request, taped),
         }
     }
 
@@ -148,13 +202,20 @@ impl Replay {
     }
 }
 
-/// A request in a few words.
-fn describe(request: &Request) -> String {
-    /// Characters of a request in a message.
-    const LONGEST: usize = 300;
-    let text = serde_json::to_string(request).unwrap_or_default();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+/// The journal has requests without secrets.
+fn is_same(taped: &Taped, request: &Request, redactor: &Redactor) -> bool {
+    taped.request == *request || journal::cleaned(request, redactor).as_ref() == Some(&taped.request)
+}
+
+/// The calls of an attempt, with the answers that the journal hides.
+fn unsealed(past: &Past, vault: &Vault) -> Tape {
+    let mut tape = past.tape.clone();
+    for taped in tape.0.values_mut() {
+        if let Heard::Looked { response, kept } = &mut taped.what
+            && let Some(seen) = kept.take().and_then(|kept| vault.recall(&kept).ok())
+        {
+            *response = seen;
+        }
     }
+    tape
 }

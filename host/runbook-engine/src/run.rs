@@ -289,6 +289,7 @@ impl Engine {
         let last = Event::RunFinished { outcome, summary: summary.clone(), elapsed_ms: millis(started) };
         self.shared.journal.append(last, true).await?;
         self.shared.journal.settle().await;
+        unwind::take_charge(&self.shared).await?;
         Ok(Ended { outcome, summary })
     }
 
@@ -362,8 +363,8 @@ impl Engine {
                 stopped = Some("the run was cancelled".to_owned());
             }
             if stopped.is_none() {
-                for index in places.all_above()..steps.len() {
-                    if running.len() < at_once && places.is_ready(index, &waits[index]) {
+                for (index, waits) in waits.iter().enumerate().skip(places.all_above()) {
+                    if running.len() < at_once && places.is_ready(index, waits) {
                         places.set(index, Place::Running);
                         let spot = spot(index);
                         running.push(Box::pin(async move { Ok((Turn::Step(index), self.step(spot).await?)) }));
@@ -562,7 +563,8 @@ fn members(runbook: &Runbook, path: &str) -> Vec<String> {
             // It is not there any more.
             _ => return Vec::new(),
         }
-        prefix.push_str(&format!("{outer}/"));
+        prefix += outer;
+        prefix.push('/');
         rest = inner;
     }
     runbook.block(rest).map(|block| members_of(runbook, block, &prefix)).unwrap_or_default()
@@ -576,15 +578,8 @@ fn is_of(instance: &Instance, step: &str) -> bool {
 
 /// Whether an undo leaves what this instance did.
 fn spares(runbook: &Runbook, instance: &Instance) -> bool {
-    let (first, rest) = instance.step.split_once('/').map_or((instance.step.as_str(), None), |(a, b)| (a, Some(b)));
-    let Some(step) = runbook.step(first.split('[').next().unwrap_or(first)) else { return false };
-    match (&step.uses, rest) {
-        _ if step.undo == UndoMode::None => true,
-        (Uses::Include { runbook, .. }, Some(rest)) => {
-            spares(runbook, &Instance { step: rest.to_owned(), ..instance.clone() })
-        }
-        _ => false,
-    }
+    let trail = runbook.trail(&instance.step);
+    trail.is_some_and(|steps| steps.iter().any(|step| step.undo == UndoMode::None))
 }
 
 /// How the run is going.

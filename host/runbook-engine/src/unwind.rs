@@ -5,11 +5,13 @@
 //! configuration), what was deferred to the end of a block at its place in the stack.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, Command, Effect, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Prior,
-    Request, SshLook, Target, Timing,
+    Act, Answer, Call, CallError, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef,
+    Prior, Request, SshLook, Target, Timing,
 };
 use runbook_model::event::{Event, Instance};
 use runbook_model::history::{Entry, History, Made, What};
@@ -24,6 +26,9 @@ use crate::change::{Passage, judged};
 use crate::journal::JournalError;
 use crate::replay::Doubt;
 use crate::shared::Shared;
+
+/// How long a target may take to be taken charge of, once more.
+const GOODBYE: Duration = Duration::from_secs(20);
 
 /// What is to be taken back.
 pub(crate) struct Scope<'a> {
@@ -87,12 +92,9 @@ pub(crate) async fn unwind(shared: &Arc<Shared>, scope: Scope<'_>) -> Result<Unw
 ///
 /// Something of it failed, or nobody can tell what became of it.
 pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(), CallError> {
-    let is_open = |history: &History| {
-        let open = history.state.in_doubt().chain(history.state.deferred()).any(|(of, _)| of == instance);
-        open
-    };
-    let is_new = shared.past.past(instance).is_none();
-    if is_new || !is_open(&shared.past) {
+    let state = &shared.past.state;
+    let mut open = state.in_doubt().chain(state.deferred());
+    if !open.any(|(of, _)| of == instance) {
         return Ok(());
     }
     let history = shared.history().await.map_err(|error| CallError::Failed(error.to_string()))?;
@@ -117,6 +119,41 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
             What::Change(_) | What::Deferred => {}
         }
     }
+    Ok(())
+}
+
+/// Takes charge of what earlier sessions changed, where nothing is in doubt any more: their marks are cleared when the run says goodbye.
+/// A target that does not answer keeps them.
+///
+/// # Errors
+///
+/// The journal cannot be read.
+pub(crate) async fn take_charge(shared: &Arc<Shared>) -> Result<(), JournalError> {
+    if shared.past.state.sessions() == 0 || shared.cancel.is_cancelled() {
+        return Ok(());
+    }
+    let history = shared.history().await?;
+    if history.state.in_doubt().next().is_some() {
+        return Ok(());
+    }
+    let mut targets: BTreeMap<&Target, Vec<(&Entry, &Act)>> = BTreeMap::new();
+    for entry in history.stack.iter().filter(|entry| entry.record <= shared.past.records) {
+        if let (Some(change), Some(_)) = (entry.change(), entry.made()) {
+            targets.entry(&entry.request.target).or_default().push((entry, &change.act));
+        }
+    }
+    let charge = targets.into_iter().map(|(target, changes)| async move {
+        for (entry, act) in changes {
+            let road = road(shared, entry, &Pulse::after(None));
+            let mut context = road.context(None, entry.call, Some(entry.record));
+            context.deadline = std::time::Instant::now() + GOODBYE;
+            // Whoever does not answer now is not asked for the other changes.
+            if shared.backend.take_charge(target, act, &context).await.is_err() {
+                return;
+            }
+        }
+    });
+    futures::future::join_all(charge).await;
     Ok(())
 }
 
@@ -448,19 +485,33 @@ impl Back<'_> {
         Passage {
             call: self.road.next_call(),
             target: self.entry.request.target.clone(),
+            jail: self.jail(&act),
             change: Change { act, effect: Effect { summary, repeats: true, ..Effect::default() } },
-            jail: self.entry.jail.clone(),
             undoes: Some(self.entry.call),
         }
+    }
+
+    /// What the change was kept within. Directories that were made on the way there lie above it: each of them is its own bound.
+    fn jail(&self, act: &Act) -> Option<String> {
+        let granted = self.entry.jail.as_deref()?;
+        let above = match act {
+            Act::Files(act) if Path::new(granted).starts_with(&act.path) => act.path.as_str(),
+            _ => granted,
+        };
+        Some(above.to_owned())
     }
 
     async fn files(&self, acts: Vec<FilesAct>, left: &Left) -> Result<Result<Option<Fate>, Obstacle>, JournalError> {
         let target = &self.entry.request.target;
         for (place, act) in acts.into_iter().enumerate() {
-            let by_hand = vec![format!(
-                "put {} on {target} back as it was: `runbook show {} --kept {}` prints it",
-                act.path, self.unwinding.history.run, self.entry.record
-            )];
+            let by_hand = match act.want {
+                FileWant::Absent | FileWant::AbsentIfEmpty => format!("on {target} remove {}", act.path),
+                _ => format!(
+                    "put {} on {target} back as it was: `runbook show {} --kept {}` prints it",
+                    act.path, self.unwinding.history.run, self.entry.record
+                ),
+            };
+            let by_hand = vec![by_hand];
             if place == 0 {
                 let context = self.road.context(self.entry.jail.clone(), self.entry.call, None);
                 let now = self.road.world.prior(target, &Act::Files(act.clone()), &context).await;

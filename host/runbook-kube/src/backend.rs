@@ -322,6 +322,11 @@ impl Backend for KubeBackend {
         finding
     }
 
+    async fn take_charge(&self, target: &Target, _: &Act, ctx: &CallContext) -> Result<(), CallError> {
+        let api = self.api(cluster(target)?, ctx).await?;
+        self.locks.hold(&api).await
+    }
+
     async fn close(&self) {
         self.locks.release().await;
         self.sessions.lock().await.clear();

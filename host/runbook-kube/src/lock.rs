@@ -34,7 +34,7 @@ pub(crate) struct Locks(Mutex<HashMap<String, Arc<Mutex<State>>>>);
 enum State {
     #[default]
     Free,
-    Held(Held),
+    Held(Box<Held>),
     /// The cluster gives us none: said once.
     Without,
 }
@@ -84,7 +84,7 @@ impl Locks {
             State::Held(_) | State::Free => {}
         }
         *state = match take(api).await? {
-            true => State::Held(Held {
+            true => State::Held(Box::new(Held {
                 session: Arc::clone(&api.session),
                 ctx: CallContext {
                     cancel: CancellationToken::new(),
@@ -95,7 +95,7 @@ impl Locks {
                 },
                 renewed: Some(Moment::now()),
                 task: tokio::spawn(renew(Arc::downgrade(&cell))),
-            }),
+            })),
             false => State::Without,
         };
         Ok(())

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use similar::TextDiff;
 
 use crate::call::{
-    Act, Attributes, Change, Content, FileKind, FilePrior, FileWant, FilesAct, KubeAct, ObjectRef, Prior, SshAct, Stat,
-    Text, TextPart,
+    Act, Attributes, Call, Change, Content, FileKind, FilePrior, FileWant, FilesAct, KubeAct, ObjectRef, Prior,
+    Request, SshAct, Stat, Text, TextPart,
 };
 use crate::event::Diff;
 use crate::overlay;
@@ -61,6 +61,14 @@ pub fn visible_text(text: &Text) -> String {
 /// Lower-case hex of the SHA-256 of bytes.
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// What a change would do, in one line; empty for what is no change.
+pub fn summary(request: &Request) -> String {
+    match &request.call {
+        Call::Change(change) => describe(&change.effect.summary, &change.act),
+        Call::Look(_) | Call::Note(_) => String::new(),
+    }
 }
 
 fn describe(summary: &str, act: &Act) -> String {

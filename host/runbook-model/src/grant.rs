@@ -11,15 +11,26 @@ use crate::call::{
     Act, Call, Change, Command, FileWant, FilesAct, HttpRequest, KubeAct, KubeLook, Look, Note, ObjectRef, PodUndo,
     Request, ResourceKind, Selector, SshAct, SshLook, Target, Undo,
 };
+use crate::duration;
 use crate::facet::at_or_below;
-use crate::manifest::{Action, Ask, Pattern, Power};
-use crate::plan::{Allow, Permit};
+use crate::manifest::{Action, Ask, AskReceipt, Pattern, Power};
+use crate::plan::{Allow, NeedsReceipt, Permit};
 
 /// What a call is let through with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Passed {
     /// The granted path: what the call's path resolves to at the target must lie at or below what this resolves to.
     pub jail: Option<String>,
+    /// The number of the ask that lets it pass, among those of the action.
+    pub ask: Option<usize>,
+    /// The receipt without which it may not be carried out.
+    pub needs_receipt: Option<NeedsReceipt>,
+}
+
+impl Passed {
+    fn by(rule: &Rule) -> Self {
+        Self { jail: None, ask: rule.ask, needs_receipt: rule.needs_receipt.clone() }
+    }
 }
 
 /// Why a call is not let through: for the journal and the person.
@@ -70,6 +81,9 @@ struct Rule {
     url: Option<Name>,
     /// It refers to an input that was computed from outputs.
     computed: bool,
+    /// The number of the ask that it was made of.
+    ask: Option<usize>,
+    needs_receipt: Option<NeedsReceipt>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +120,9 @@ struct Path {
 impl Grants {
     /// The grants of an instance.
     pub fn new(terms: Terms<'_>) -> Self {
-        let asked: Vec<Rule> = terms.action.asks.iter().filter_map(|ask| Rule::of_ask(ask, terms)).collect();
+        let asks = terms.action.asks.iter().enumerate();
+        let numbered = |(number, ask)| Rule::of_ask(ask, terms).map(|rule| Rule { ask: Some(number), ..rule });
+        let asked: Vec<Rule> = asks.filter_map(numbered).collect();
         let permits = |permits: &[Permit]| permits.iter().flat_map(|p| Rule::of_permit(p, terms)).collect::<Vec<_>>();
         let (given, computed) = match terms.allow {
             Allow::Asked => (None, asked.clone()),
@@ -129,7 +145,7 @@ impl Grants {
             asked: Vec::new(),
             given: None,
             computed: Vec::new(),
-            journal: Some(Passed { jail }),
+            journal: Some(Passed { jail, ..Passed::default() }),
         }
     }
 
@@ -215,10 +231,7 @@ impl Grants {
                 };
                 self.commands(Power::SshChange, pipeline, irreversible)
             }
-            SshAct::Reboot { .. } => {
-                self.any(Power::SshReboot, || "reboot".to_owned(), |_| true)?;
-                Ok(Passed::default())
-            }
+            SshAct::Reboot { .. } => self.any(Power::SshReboot, || "reboot".to_owned(), |_| true).map(Passed::by),
             SshAct::Confirm { commit, revert, .. } => {
                 self.commands(Power::SshChange, std::slice::from_ref(revert.as_ref()), false)?;
                 self.commands(Power::SshChange, std::slice::from_ref(commit.as_ref()), false)
@@ -245,24 +258,26 @@ impl Grants {
         if commands.is_empty() {
             return Err(Refused("no command".to_owned()));
         }
+        let mut passed = Passed::default();
         for command in commands {
             let what = || format!("{} {}", power_name(power), shown(&command.argv));
-            self.any(power, what, |rule| {
+            let rule = self.any(power, what, |rule| {
                 (!command.privileged || rule.privileged)
                     && (!irreversible || rule.irreversible)
                     && rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, &command.argv))
                     && command.env.iter().all(|(name, _)| rule.env.iter().any(|n| n.matches(name)))
             })?;
+            passed = Passed::by(rule);
         }
-        Ok(Passed::default())
+        Ok(passed)
     }
 
     fn url(&self, power: Power, url: &str, irreversible: bool) -> Result<Passed, Refused> {
         let what = || format!("{} {url}", power_name(power));
-        self.any(power, what, |rule| {
+        let rule = self.any(power, what, |rule| {
             (!irreversible || rule.irreversible) && rule.url.as_ref().is_some_and(|name| name.matches(url))
-        })?;
-        Ok(Passed::default())
+        });
+        rule.map(Passed::by)
     }
 
     fn path(&self, powers: &[Power], path: &str) -> Result<Passed, Refused> {
@@ -274,7 +289,10 @@ impl Grants {
             let what = || format!("{} {path}", power_name(power));
             let jail = self.any(power, what, |rule| rule.path.as_ref().is_some_and(|granted| granted.covers(&path)));
             match jail {
-                Ok(rule) => return Ok(Passed { jail: rule.path.as_ref().map(|path| path.top.clone()) }),
+                Ok(rule) => {
+                    let jail = rule.path.as_ref().map(|path| path.top.clone());
+                    return Ok(Passed { jail, ..Passed::by(rule) });
+                }
                 Err(error) => {
                     refused.get_or_insert(error);
                 }
@@ -353,31 +371,31 @@ impl Grants {
 
     fn pod_exec(&self, power: Power, pod: &ObjectRef, argv: &[String], irreversible: bool) -> Result<Passed, Refused> {
         let what = || format!("{} {} in {pod}", power_name(power), shown(argv));
-        self.any(power, what, |rule| {
+        let rule = self.any(power, what, |rule| {
             rule.object_matches(&pod.kind, pod.namespace.as_deref(), Some(&pod.name))
                 && (!irreversible || rule.irreversible)
                 && rule.argv.as_ref().is_some_and(|tokens| argv_matches(tokens, argv))
-        })?;
-        Ok(Passed::default())
+        });
+        rule.map(Passed::by)
     }
 
     fn object(&self, power: Power, object: &ObjectRef, irreversible: bool) -> Result<Passed, Refused> {
         let what = || format!("{} {object}", power_name(power));
-        self.any(power, what, |rule| {
+        let rule = self.any(power, what, |rule| {
             rule.object_matches(&object.kind, object.namespace.as_deref(), Some(&object.name))
                 && (!irreversible || rule.irreversible)
-        })?;
-        Ok(Passed::default())
+        });
+        rule.map(Passed::by)
     }
 
     fn selector(&self, selector: &Selector) -> Result<Passed, Refused> {
         let place = selector.namespace.as_deref().unwrap_or("all namespaces");
         let what = || format!("kube.read {} in {place}", selector.kind.kind);
-        self.any(Power::KubeRead, what, |rule| {
+        let rule = self.any(Power::KubeRead, what, |rule| {
             // A rule for one name does not grant a list: it would show the others.
             rule.object_matches(&selector.kind, selector.namespace.as_deref(), None)
-        })?;
-        Ok(Passed::default())
+        });
+        rule.map(Passed::by)
     }
 
     /// The first rule that lets a call pass: asked for, and given. `what` names the call, for whom it may concern that none does.
@@ -452,7 +470,12 @@ pub(crate) fn holds_data(kind: &ResourceKind) -> bool {
 impl Rule {
     /// None where an input that it refers to is not given: then there is nothing to grant.
     fn of_ask(ask: &Ask, terms: Terms<'_>) -> Option<Self> {
-        Self::build(ask.call, &ask.on, ask.privileged, ask.irreversible.is_some(), terms)
+        let mut rule = Self::build(ask.call, &ask.on, ask.privileged, ask.irreversible.is_some(), terms)?;
+        rule.needs_receipt = match &ask.needs_receipt {
+            Some(needs) => Some(receipt(needs, terms)?),
+            None => None,
+        };
+        Some(rule)
     }
 
     /// A permit without a pattern stands for whatever is asked for with this call.
@@ -505,6 +528,8 @@ impl Rule {
             name: object,
             url,
             computed: fill.computed,
+            ask: None,
+            needs_receipt: None,
         })
     }
 
@@ -530,6 +555,20 @@ impl Rule {
         };
         kind_matches && namespace_matches && name_matches
     }
+}
+
+/// None where an input that it refers to is not given.
+fn receipt(needs: &AskReceipt, terms: Terms<'_>) -> Option<NeedsReceipt> {
+    let mut fill = Fill { inputs: terms.inputs, computed_names: terms.computed, computed: false };
+    let subject = match &needs.subject {
+        Some(subject) => match fill.name(subject)? {
+            Name::Exact(subject) | Name::Prefix(subject) => Some(subject),
+        },
+        None => None,
+    };
+    // An age that cannot be read lets nothing pass.
+    let max_age_ms = needs.max_age.as_ref().map(|age| duration::parse(age).unwrap_or(0));
+    Some(NeedsReceipt { kind: needs.kind.clone(), subject, max_age_ms, off_host: needs.off_host })
 }
 
 /// Puts a step's inputs into patterns, literally: a `*` in a value matches itself.

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::call::{CallError, Change, Prior, Request, Response};
-use crate::event::{Diff, Event, Instance, PluginPin, Receipt, Record, Settlement, StepOutcome, StepSketch, Verb};
+use crate::event::{
+    Diff, Event, Instance, PluginPin, Receipt, Record, RunOutcome, Settlement, StepOutcome, StepSketch, Verb,
+};
 use crate::journal::ReadError;
 use crate::state::{Call, State};
 
@@ -43,6 +45,8 @@ pub struct History {
     pub receipts: Vec<(Instance, Receipt)>,
     /// Where a person is needed.
     pub stuck: BTreeMap<Instance, Stuck>,
+    /// How the last session ended that carried the runbook out; none where it did not, or where something was taken back since.
+    pub carried_out: Option<RunOutcome>,
 }
 
 /// Why a person is needed.
@@ -72,6 +76,39 @@ pub struct Past {
     /// Something is in effect that it did in an attempt before the last one.
     pub changed_before: bool,
     changed: bool,
+}
+
+/// One attempt of an instance, as it was recorded.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Of which instance.
+    pub instance: Instance,
+    /// What it did.
+    pub past: Past,
+}
+
+/// All attempts of a run, in the order in which they ended, with those that did not end at the end.
+///
+/// # Errors
+///
+/// The records cannot follow each other.
+pub fn attempts(records: impl IntoIterator<Item = Record>) -> Result<Vec<Attempt>, String> {
+    let (mut history, mut attempts) = (History::default(), Vec::new());
+    let take = |history: &History, attempts: &mut Vec<Attempt>, instance: &Instance| {
+        if let Some(past) = history.past(instance).filter(|past| past.started.is_some()) {
+            attempts.push(Attempt { instance: instance.clone(), past: past.clone() });
+        }
+    };
+    for record in records {
+        if let Event::StepStarted { instance, .. } | Event::TakenBack { instance, .. } = &record.event {
+            take(&history, &mut attempts, instance);
+        }
+        history.read(record)?;
+    }
+    for instance in history.past.keys() {
+        take(&history, &mut attempts, instance);
+    }
+    Ok(attempts)
 }
 
 /// How an attempt began.
@@ -246,6 +283,11 @@ impl History {
         })
     }
 
+    /// Whether the runbook was carried out, and nothing of it is left to do.
+    pub fn is_complete(&self) -> bool {
+        self.carried_out == Some(RunOutcome::Succeeded) && !self.state.holds_targets()
+    }
+
     /// Changes that still wait for their time, the last one first.
     pub fn waiting(&self) -> impl Iterator<Item = &Entry> {
         self.stack
@@ -271,6 +313,13 @@ impl History {
             }
             Event::Reopened { sha256, steps, plugins, verb, .. } => {
                 (self.sha256, self.steps, self.plugins, self.verb) = (sha256, steps, plugins, Some(verb));
+                if verb == Verb::Resume {
+                    self.carried_out = None;
+                }
+            }
+            // What a person did or said is no end of the runbook, and a failed one goes on after it.
+            Event::RunFinished { outcome, .. } if matches!(self.verb, Some(Verb::Exec | Verb::Resume)) => {
+                self.carried_out = Some(outcome);
             }
             Event::Stuck { instance, call, why, manual } => {
                 self.stuck.insert(instance, Stuck { call, why, manual });
@@ -331,6 +380,7 @@ impl History {
             }
             Event::TakenBack { instance, .. } => {
                 self.stuck.remove(&instance);
+                self.carried_out = None;
                 // What it did is not there any more: a resume does it again.
                 let past = self.past.entry(instance).or_default();
                 past.ended = None;

@@ -21,6 +21,7 @@ pub mod parse;
 pub mod plan;
 pub mod prepare;
 pub mod redact;
+pub mod report;
 pub mod resolve;
 pub mod schema;
 pub mod schema_json;
@@ -28,6 +29,7 @@ pub mod state;
 pub mod summary;
 pub mod undo;
 pub mod undo_kube;
+pub mod words;
 
 // The tests of this crate and those in tests/ share one catalog, which names the crate as the outside does.
 #[cfg(test)]

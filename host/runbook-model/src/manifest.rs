@@ -141,8 +141,28 @@ pub struct Ask {
     /// It cannot be taken back; the consequence in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub irreversible: Option<String>,
+    /// The receipt without which such a call is denied; for what is irreversible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_receipt: Option<AskReceipt>,
     /// Why it is asked for.
     pub reason: String,
+}
+
+/// A receipt that must be there before a call may be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskReceipt {
+    /// Of what sort: "backup".
+    pub kind: String,
+    /// Of what, such as "pvc/${input.namespace}"; left out: of anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// How old it may be: "24h"; left out: of any age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    /// What it is a proof of must not lie on a machine of the step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off_host: bool,
 }
 
 /// The calls that can be asked for.

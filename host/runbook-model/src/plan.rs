@@ -75,6 +75,18 @@ impl Runbook {
         self.hosts.iter().filter(|h| h.labels.iter().any(|l| l == label)).map(|h| h.name.clone()).collect()
     }
 
+    /// The step that an instance is of, after the steps that include it, the outermost first: `outer[item]/inner`. None where there is no
+    /// such step.
+    pub fn trail(&self, instance: &str) -> Option<Vec<&Step>> {
+        let (first, rest) = instance.split_once('/').map_or((instance, None), |(first, rest)| (first, Some(rest)));
+        let step = self.step(first.split('[').next().unwrap_or(first))?;
+        match (&step.uses, rest) {
+            (Uses::Action { .. }, None) => Some(vec![step]),
+            (Uses::Include { runbook, .. }, Some(rest)) => Some([vec![step], runbook.trail(rest)?].concat()),
+            (Uses::Action { .. }, Some(_)) | (Uses::Include { .. }, None) => None,
+        }
+    }
+
     /// This runbook and all that it includes, at any depth.
     pub fn with_includes(&self) -> Vec<&Self> {
         let mut all = vec![self];

@@ -11,6 +11,7 @@ use crate::state::may_have_changed;
 
 /// What takes a change back.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum Inverse {
     /// Nothing is to be done; why.
     Nothing(String),

@@ -1,6 +1,7 @@
 //! `runbook:plugin/run`.
 
-use runbook_model::call::{Answer, Call, Level, Note, Target};
+use runbook_model::call::{Answer, Call, Level, Note, SourceRef, Target};
+use wasmtime::component::Resource;
 
 use crate::bindings::runbook::plugin::run as guest;
 use crate::convert::{self, take};
@@ -43,6 +44,25 @@ impl guest::Host for State {
         let note = Note::Baseline { key: capped(key, MAX_KEY), value: convert::json("the value", &value)? };
         let answer = self.answer(Target::Run, Call::Note(note)).await?;
         Ok(take!(answer, Answer::Value).to_string())
+    }
+
+    async fn receipt(
+        &mut self,
+        kind: String,
+        subject: String,
+        place: Resource<SourceRef>,
+        made_at: u64,
+    ) -> Result<(), Fault> {
+        let note = Note::Receipt {
+            kind: convert::name("the kind of a receipt", kind)?,
+            subject: convert::name("the subject of a receipt", subject)?,
+            place: self.table.get(&place)?.clone(),
+            made_at,
+        };
+        match self.answer(Target::Run, Call::Note(note)).await? {
+            Answer::Unit => Ok(()),
+            _ => Err(convert::wrong_answer()),
+        }
     }
 }
 

@@ -288,6 +288,12 @@ impl Backend for SshBackend {
         finding
     }
 
+    async fn take_charge(&self, target: &Target, act: &Act, ctx: &CallContext) -> Result<(), CallError> {
+        let machine = self.machine(target)?;
+        let Some(mark) = &ctx.mark else { return Ok(()) };
+        lease::acquire(&machine, who(&machine, target, act)?, mark, ctx).await.map(drop)
+    }
+
     async fn close(&self) {
         let mut machines: Vec<_> = {
             let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);

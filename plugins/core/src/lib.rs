@@ -13,6 +13,7 @@ mod manual;
 mod package;
 mod probe;
 mod reboot;
+mod receipt;
 mod service;
 mod snap;
 mod wait;
@@ -38,5 +39,6 @@ runbook_sdk::plugin! {
         "reboot" => reboot::converge;
         "assert" => assert::converge;
         "manual" => manual::converge;
+        "receipt" => receipt::converge;
     }
 }

@@ -111,6 +111,9 @@ fn check_ask(ask: &Ask, inputs: &Value, say: &mut dyn FnMut(String)) {
     for text in [path, kind, namespace, name, url].into_iter().flatten() {
         check_references(text, inputs, None, say);
     }
+    if let Some(subject) = ask.needs_receipt.as_ref().and_then(|needs| needs.subject.as_ref()) {
+        check_references(subject, inputs, None, say);
+    }
     for name in env.iter().flatten() {
         check_references(name, inputs, Some("object"), say);
     }
@@ -154,6 +157,9 @@ fn check_rights(ask: &Ask, say: &mut dyn FnMut(String)) {
         Some(_) if looks => say(format!("{:?} only looks, so it cannot be irreversible", ask.call)),
         Some(consequence) => check_line(consequence, "irreversible", say),
         None => {}
+    }
+    if ask.needs_receipt.is_some() && ask.irreversible.is_none() {
+        say(format!("{:?} needs a receipt, so it must be `irreversible`", ask.call));
     }
 }
 
@@ -277,6 +283,12 @@ mod tests {
             (r#"["${input.argv...}"]"#, r#"["a", "**", "b"]"#, "only as the last argument"),
             (r#"["${input.argv...}"]"#, r#"["grep", "[a-z]*$"]"#, "only stand at its end"),
             ("on.argv = [\"${input.argv...}\"]", "on.path = \"/etc\"", "needs `on.argv`"),
+            ("reason =", "needs_receipt.kind = \"backup\"\nreason =", "must be `irreversible`"),
+            (
+                "reason =",
+                "irreversible = \"gone\"\nneeds_receipt = { kind = \"b\", subject = \"${input.x}\" }\nreason =",
+                "no input \"x\"",
+            ),
         ] {
             let found = mistakes(from, to);
             assert!(found.contains(expect), "{to}: {found:?} does not say {expect:?}");

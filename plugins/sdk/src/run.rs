@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::runbook::plugin::run as raw;
-use crate::{Error, Kind, Period, Result};
+use crate::{Error, Kind, Period, Result, Source};
 
 pub use raw::Level;
 
@@ -54,6 +54,17 @@ pub fn pause(time: Period) -> Result<()> {
 /// Where the value has no JSON form, or the recorded one is of another type.
 pub fn baseline<T: Serialize + DeserializeOwned>(key: &str, value: &T) -> Result<T> {
     Ok(serde_json::from_str(&raw::baseline(key, &serde_json::to_string(value)?)?)?)
+}
+
+/// Issues a receipt: proof that something of this `kind` ("backup"), of this `subject` ("pvc/home/chime"), lies at `place` since
+/// `made_at`. Steps that say `needs_receipt` are let through by it, after the host looked at its digest again.
+///
+/// # Errors
+///
+/// Where it cannot be kept.
+pub fn receipt(kind: &str, subject: &str, place: &Source, made_at: SystemTime) -> Result<()> {
+    let since = made_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(raw::receipt(kind, subject, place.raw(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX))?)
 }
 
 /// What a probe saw.

@@ -12,7 +12,7 @@ use runbook_model::history::History;
 
 use crate::args;
 use crate::commands::drill;
-use crate::commands::exec::{end, go, holds_targets, journal_broke};
+use crate::commands::exec::{end, go, holds_targets, journal_broke, recovered};
 use crate::display::{self, Styles, hint, print};
 use crate::error::CliError;
 use crate::gate::Gatekeeper;
@@ -63,9 +63,7 @@ pub(crate) async fn resume(args: args::Resume) -> Result<u8, CliError> {
     let faults = drill::faults(&args.drill)?;
     let mut opened = Opened::new(runs_dir::find_open(args.run.as_deref())?)?;
     let run = opened.run.clone();
-    let state = &opened.past.state;
-    if state.finished() == Some(RunOutcome::Succeeded) && !state.holds_targets() && opened.past.verb != Some(Verb::Undo)
-    {
+    if opened.past.is_complete() {
         return Err(CliError::usage(format!("the run {run} came to its end: there is nothing to go on with"))
             .hint(format!("runbook exec {} begins a new one", opened.begun.path.display())));
     }
@@ -86,9 +84,12 @@ pub(crate) async fn resume(args: args::Resume) -> Result<u8, CliError> {
     launch.watchers = vec![watcher];
     launch.edits = edits;
     launch.faults = faults;
+    let target = session.runbook.targets.rto_ms;
     let ended = go(launch.start(session)?).await;
     locks.give_back(holds_targets(&run));
-    end(&run, Verb::Resume, &ended?, args.json)
+    let ended = ended?;
+    recovered(&run, &ended, target);
+    end(&run, Verb::Resume, &ended, args.json)
 }
 
 /// The runbook as its file has it now, and what is different from what the run has.

@@ -6,6 +6,7 @@ use runbook_engine::journal::{self, Watcher};
 use runbook_engine::run::Ended;
 use runbook_model::event::{RunOutcome, Verb};
 use runbook_model::exit_code;
+use runbook_model::report::Report;
 use runbook_model::summary::last_line;
 
 use crate::args;
@@ -38,9 +39,12 @@ pub(crate) async fn exec(args: args::Exec) -> Result<u8, CliError> {
     launch.file = Some(file);
     launch.watchers = vec![watcher];
     launch.faults = faults;
+    let target = session.runbook.targets.rto_ms;
     let ended = go(launch.start(session)?).await;
     locks.give_back(holds_targets(&run));
-    end(&run, Verb::Exec, &ended?, args.inputs.json)
+    let ended = ended?;
+    recovered(&run, &ended, target);
+    end(&run, Verb::Exec, &ended, args.inputs.json)
 }
 
 /// Runs an engine to its end.
@@ -59,6 +63,19 @@ pub(crate) fn journal_broke(error: journal::JournalError) -> CliError {
 /// Whether something of the run is still open. What cannot be read is.
 pub(crate) fn holds_targets(run: &str) -> bool {
     runs_dir::history(run).map_or(true, |history| history.state.holds_targets())
+}
+
+/// Says how long the recovery took, where the runbook states a target. Who waits for that number reads no report first.
+pub(crate) fn recovered(run: &str, ended: &Ended, target: Option<u64>) {
+    use std::io::Write as _;
+    if target.is_none() || ended.outcome != RunOutcome::Succeeded {
+        return;
+    }
+    // A journal that cannot be read is told of by those who need it.
+    let report = runs_dir::read(run).ok().and_then(|records| Report::of(records).ok());
+    if let Some(report) = report {
+        let _ = writeln!(anstream::stderr().lock(), "{}", report.recovery_line());
+    }
 }
 
 /// Says how a run ended, and what can be done about it.

@@ -5,6 +5,8 @@ mod drill;
 mod exec;
 mod person;
 mod plugin;
+mod replay;
+mod report;
 mod runs;
 mod schema;
 mod validate;
@@ -26,6 +28,8 @@ pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::list(&args),
         Command::Show(args) => runs::show(&args),
+        Command::Replay(args) => replay::replay(args).await,
+        Command::Report(args) => report::run(&args),
         Command::Plugin(command) => plugin::run(command),
     }
 }

@@ -43,8 +43,13 @@ fn write_next(
 ) -> std::io::Result<()> {
     let (bold, dim, bad) = (Styles::BOLD, Styles::DIM, Styles::BAD);
     let state = &history.state;
-    let word = match state.finished() {
+    let undoing =
+        matches!(history.verb, Some(Verb::Undo | Verb::Redo)) && state.finished() != Some(RunOutcome::Succeeded);
+    let word = match history.carried_out.or(state.finished()) {
         _ if state.is_abandoned() => "was abandoned",
+        _ if state.finished().is_none() => "did not come to its end",
+        _ if undoing => "is stuck: its undo needs you",
+        _ if history.carried_out.is_none() => "was taken back",
         None => "did not come to its end",
         Some(RunOutcome::Succeeded) => "came to its end",
         Some(RunOutcome::Failed) => "failed",
@@ -92,18 +97,15 @@ fn write_next(
         }
     }
     writeln!(out, "\n{bold}Goes on:{bold:#}")?;
-    let undoing =
-        matches!(history.verb, Some(Verb::Undo | Verb::Redo)) && state.finished() != Some(RunOutcome::Succeeded);
-    match state.finished() {
-        _ if state.is_abandoned() => writeln!(out, "  nothing: it was abandoned"),
-        Some(RunOutcome::Succeeded) if !state.holds_targets() => {
-            writeln!(out, "  nothing is left to do; runbook undo {run} takes back what it did")
-        }
-        _ if undoing => writeln!(out, "  runbook undo {run}"),
-        _ => {
-            writeln!(out, "  runbook resume {run}   goes on where it was")?;
-            writeln!(out, "  runbook undo {run}     takes back what it did")
-        }
+    if state.is_abandoned() {
+        writeln!(out, "  nothing: it was abandoned")
+    } else if history.is_complete() {
+        writeln!(out, "  nothing is left to do; runbook undo {run} takes back what it did")
+    } else if undoing {
+        writeln!(out, "  runbook undo {run}")
+    } else {
+        writeln!(out, "  runbook resume {run}   goes on where it was")?;
+        writeln!(out, "  runbook undo {run}     takes back what it did")
     }
 }
 

@@ -3,8 +3,11 @@
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use runbook_engine::vault::Vault;
+use runbook_model::call::Prior;
 use runbook_model::event::{Event, Record, RunOutcome};
 use runbook_model::exit_code;
+use runbook_model::history::History;
 use serde_json::json;
 
 use crate::args;
@@ -20,14 +23,20 @@ pub(crate) fn list(args: &args::Runs) -> Result<u8, CliError> {
     let width = names.iter().map(String::len).max().unwrap_or(0);
     for name in &names {
         // One damaged journal must not hide the others.
-        let (started, word, file) = match runs_dir::read(name) {
-            Ok(records) => summary(&records),
-            Err(error) => (0, error.what, String::new()),
+        let (started, word, file, is_open) = match runs_dir::read(name) {
+            Ok(records) => {
+                let (started, word, file) = summary(&records);
+                let is_open = History::of(records).is_ok_and(|history| history.state.holds_targets());
+                (started, word, file, is_open)
+            }
+            Err(error) => (0, error.what, String::new(), false),
         };
         let _ = if args.json {
-            writeln!(out, "{}", json!({"run": name, "started": started, "outcome": word, "file": file}))
+            let line = json!({"run": name, "started": started, "outcome": word, "file": file, "open": is_open});
+            writeln!(out, "{line}")
         } else {
-            let style = if word.starts_with("succeeded") { Styles::GOOD } else { Styles::BAD };
+            let style = if word.starts_with("succeeded") && !is_open { Styles::GOOD } else { Styles::BAD };
+            let word = if is_open { format!("{word}, something is open: runbook next") } else { word };
             let age = ago(u64::try_from(now.saturating_sub(started.into())).unwrap_or(u64::MAX));
             let dim = Styles::DIM;
             writeln!(out, "{name:width$}  {dim}{age:>12}{dim:#}  {style}{word}{style:#}  {dim}{file}{dim:#}")
@@ -63,6 +72,9 @@ fn summary(records: &[Record]) -> (u64, String, String) {
 /// Shows one run.
 pub(crate) fn show(args: &args::Show) -> Result<u8, CliError> {
     let name = runs_dir::find(args.run.as_deref())?;
+    if let Some(record) = args.kept {
+        return show_kept(&name, record);
+    }
     let records = runs_dir::read(&name)?;
     let mut out = anstream::stdout().lock();
     if args.json {
@@ -82,5 +94,24 @@ pub(crate) fn show(args: &args::Show) -> Result<u8, CliError> {
     let _ = writeln!(out, "{bold}{name}{bold:#}  {word}  {dim}{file}{dim:#}");
     let _ = page.write_steps(&mut out);
     let _ = page.write_end(&mut out);
+    Ok(exit_code::SUCCESS)
+}
+
+/// Prints what was there before a change, as it was: a person who puts something back by hand may need it, secrets included.
+fn show_kept(run: &str, record: u64) -> Result<u8, CliError> {
+    let history = runs_dir::history(run)?;
+    let nothing = |why: &str| CliError::usage(format!("record {record} of the run {run} {why}"));
+    let entry = history.stack.iter().find(|entry| entry.record == record).ok_or_else(|| nothing("is no change"))?;
+    let kept = entry.kept.as_ref().filter(|_| entry.made().is_some()).ok_or_else(|| nothing("kept nothing"))?;
+    let sealed = |error| CliError::invalid(format!("record {record} of the run {run}: {error}"));
+    let vault = Vault::open(&runs_dir::key()?, runs_dir::root()?.join(run).join("blobs")).map_err(sealed)?;
+    let bytes = match vault.recall::<Prior>(kept).map_err(sealed)? {
+        Prior::File(prior) => prior.content.map(|content| content.0),
+        Prior::PodFile { content, .. } => content.map(|content| content.0),
+        Prior::Object { live: Some(live), .. } => Some(serde_json::to_vec_pretty(&live).map_err(CliError::internal)?),
+        Prior::Object { live: None, .. } | Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => None,
+    };
+    let bytes = bytes.ok_or_else(|| nothing("kept nothing: there was nothing there, or it was too large"))?;
+    std::io::stdout().lock().write_all(&bytes).map_err(CliError::internal)?;
     Ok(exit_code::SUCCESS)
 }

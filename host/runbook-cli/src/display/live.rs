@@ -66,7 +66,9 @@ impl Watcher for Live {
                 }
             }
             Event::Intended { instance, diff, .. } => self.update(instance, &state, &diff.summary),
-            Event::Looked { instance, request, .. } => self.update(instance, &state, &words::request(request)),
+            Event::Looked { instance, request, .. } => {
+                self.update(instance, &state, &runbook_model::words::call(&request.call))
+            }
             Event::Progress { instance, message, done, total, unit } => {
                 self.update(instance, &state, &progress_text(message, *done, *total, unit));
             }

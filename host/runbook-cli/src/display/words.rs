@@ -1,34 +1,6 @@
 //! Events in a person's words.
 
-use runbook_model::call::{Act, Call, KubeLook, Look, Request, SshAct, SshLook};
-use runbook_model::event::{StepOutcome, Verb};
-
-/// An outcome in a word.
-pub(crate) fn outcome(outcome: StepOutcome, verb: Verb) -> &'static str {
-    match (outcome, verb) {
-        (StepOutcome::Skipped, _) => "skipped",
-        (StepOutcome::Unchanged, _) => "unchanged",
-        (StepOutcome::Changed, Verb::Exec | Verb::Resume | Verb::Undo | Verb::Redo | Verb::Done) => "changed",
-        (StepOutcome::Changed, Verb::Plan) => "would change",
-        (StepOutcome::MayChange, _) => "may change",
-        (StepOutcome::Cancelled, _) => "cancelled",
-        (StepOutcome::Unreachable, _) => "unreachable",
-        (StepOutcome::Denied, _) => "denied",
-        (StepOutcome::Failed, _) => "failed",
-        (StepOutcome::Stuck, _) => "stuck",
-    }
-}
-
-/// A time span: "0.4s", "12s", "3m 20s", "1h 02m".
-pub(crate) fn elapsed(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..10 => format!("{}.{}s", seconds, ms % 1000 / 100),
-        10..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
-}
+pub(crate) use runbook_model::words::{elapsed, outcome, safe};
 
 /// How long ago something was, coarsely.
 pub(crate) fn ago(ms: u64) -> String {
@@ -38,61 +10,5 @@ pub(crate) fn ago(ms: u64) -> String {
         1..60 => format!("{minutes} min ago"),
         60..2880 => format!("{} h ago", minutes / 60),
         _ => format!("{} days ago", minutes / 1440),
-    }
-}
-
-/// A text of a host or a plugin as a terminal may see it: nothing in it moves the cursor, changes colours or the direction.
-pub(crate) fn safe(text: &str) -> String {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// What a call does, short.
-pub(crate) fn request(request: &Request) -> String {
-    let argv = |argv: &[String]| argv.join(" ");
-    match &request.call {
-        Call::Change(change) if !change.effect.summary.is_empty() => change.effect.summary.clone(),
-        Call::Change(change) => match &change.act {
-            Act::Ssh(SshAct::Run { pipeline, .. }) => {
-                pipeline.iter().map(|command| argv(&command.argv)).collect::<Vec<_>>().join(" | ")
-            }
-            Act::Ssh(SshAct::Confirm { commit, .. }) => commit.argv.join(" "),
-            Act::Ssh(SshAct::Reboot { .. }) => "reboot".to_owned(),
-            Act::Ssh(SshAct::Http { request, .. }) => format!("{} {}", request.method, request.url),
-            Act::Files(act) => act.path.clone(),
-            Act::Kube(_) => "a change in the cluster".to_owned(),
-        },
-        Call::Look(Look::Ssh(SshLook::Observe { commands })) => {
-            commands.first().map(|command| argv(&command.argv)).unwrap_or_default()
-        }
-        Call::Look(Look::Ssh(SshLook::Facts)) => "facts".to_owned(),
-        Call::Look(Look::Ssh(SshLook::Http { request })) => request.url.clone(),
-        Call::Look(Look::Ssh(SshLook::Tcp { address, port, .. })) => format!("{address}:{port}"),
-        Call::Look(Look::Ssh(SshLook::Resolve { name, .. })) => name.clone(),
-        Call::Look(Look::Files(look)) => look.path().to_owned(),
-        Call::Look(Look::Kube(KubeLook::Get { object } | KubeLook::Wait { object, .. })) => object.to_string(),
-        Call::Look(Look::Kube(_)) => "a look into the cluster".to_owned(),
-        Call::Note(_) => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escape_sequences_do_not_reach_the_terminal() {
-        assert_eq!(safe("a\x1b[2Jb\r\tc\u{202e}\n"), "a\u{fffd}[2Jb\u{fffd}\tc\u{fffd}\n");
-    }
-
-    #[test]
-    fn time_spans() {
-        for (ms, text) in
-            [(0, "0.0s"), (450, "0.4s"), (9_990, "9.9s"), (12_000, "12s"), (200_000, "3m 20s"), (3_720_000, "1h 02m")]
-        {
-            assert_eq!(elapsed(ms), text);
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cuts;
 mod plugin;
+mod replay;
 mod undo;
 mod world;
 

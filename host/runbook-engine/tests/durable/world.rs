@@ -104,7 +104,8 @@ impl State {
             // Each time one line more; says how many there are.
             "append" | "burn" => {
                 let text = self.text(machine, &argv[1]);
-                text.push_str(&format!("{}\n", argv[2]));
+                *text += &argv[2];
+                text.push('\n');
                 let lines = text.lines().count();
                 output(0, &lines.to_string())
             }

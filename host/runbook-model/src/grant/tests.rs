@@ -271,3 +271,23 @@ fn validators_are_commands_too() {
     assert!(case.check(machine(), write(&["visudo", "-cf", "{}"])).is_ok());
     assert!(case.check(machine(), write(&["rm", "{}"])).is_err());
 }
+
+#[test]
+fn an_ask_may_need_a_receipt() {
+    let needs = json!({"kind": "backup", "subject": "db/${input.name}", "max_age": "24h", "off_host": true});
+    let ask = json!({"call": "files.write", "on": {"path": "/a"}, "irreversible": "gone", "needs_receipt": needs, "reason": "r"});
+    let other = json!({"call": "files.write", "on": {"path": "/b"}, "reason": "r"});
+    let case = Case { asks: json!([other, ask]), inputs: json!({"name": "home"}), ..Case::default() };
+    let passed = case.check(machine(), write("/a")).expect("it was asked for");
+    let wanted = NeedsReceipt {
+        kind: "backup".into(),
+        subject: Some("db/home".into()),
+        max_age_ms: Some(86_400_000),
+        off_host: true,
+    };
+    assert_eq!((passed.ask, passed.needs_receipt), (Some(1), Some(wanted)));
+    assert_eq!(case.check(machine(), write("/b")).expect("asked for").needs_receipt, None);
+    // What it is needed for is not known: nothing passes.
+    let case = Case { inputs: json!({}), ..case };
+    assert!(!case.writes("/a"));
+}

@@ -185,6 +185,12 @@ fn expected() -> Vec<Request> {
         files_look(FilesLook::List { path: "/c".to_owned() }),
         files_look(FilesLook::Sha256 { path: "/c/sha".to_owned() }),
         files_look(FilesLook::Source { path: "/c/source".to_owned() }),
+        note(Note::Receipt {
+            kind: "backup".to_owned(),
+            subject: "db".to_owned(),
+            place: source(Target::Controller, "/c/source"),
+            made_at: 1700,
+        }),
         ssh_look(SshLook::Facts),
         file("/m/a", Content::Bytes(vec![1, 255].into()), Some(0o4755), &[], "write", Timing::Now),
         file(

@@ -34,6 +34,7 @@ pub fn run() -> Vec<String> {
     note!("sha256", controller.sha256("/c/sha"));
     let source = controller.source("/c/source").expect("a source");
     note!("source", (source.size(), source.sha256()));
+    note!("receipt", run::receipt("backup", "db", &source, 1700));
 
     note!("no such role", machines::targets("other").len());
     let targets = machines::targets("on");

@@ -1,0 +1,135 @@
+//! Executes plugins once more against what a run recorded, without any world, and finds where they would have acted differently.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
+use runbook_model::event::StepOutcome;
+use runbook_model::grant::{Grants, Terms};
+use runbook_model::history::Attempt;
+use runbook_model::manifest::Action;
+use runbook_model::plan::{Runbook, Step, Uses};
+use runbook_model::words;
+use serde_json::Value;
+
+use crate::backend::{Backend, CallContext};
+use crate::broker::{self, Broker, Mode, Pulse, Setup};
+use crate::plugin::{PluginCall, Plugins, Road};
+use crate::replay::Replay;
+use crate::run::Actions;
+use crate::shared::Shared;
+
+/// A plugin answers from what it is told; whatever takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// No world: a replay has every answer, or none.
+pub struct Nowhere;
+
+#[async_trait]
+impl Backend for Nowhere {
+    async fn look(&self, target: &Target, _: &Look, _: &CallContext) -> Response {
+        Err(out_of_reach(target))
+    }
+
+    async fn prior(&self, target: &Target, _: &Act, _: &CallContext) -> Result<Prior, CallError> {
+        Err(out_of_reach(target))
+    }
+
+    async fn act(&self, target: &Target, _: &Act, _: &Prior, _: &CallContext) -> Response {
+        Err(out_of_reach(target))
+    }
+}
+
+fn out_of_reach(target: &Target) -> CallError {
+    CallError::Unreachable(format!("{target}: a replay reaches nothing"))
+}
+
+/// What came of one recorded attempt.
+pub struct Compared {
+    /// How many calls were the same, from the first one on.
+    pub same: usize,
+    /// Where the plugin acts differently now, if it does.
+    pub difference: Option<String>,
+}
+
+/// Executes the plugin of a recorded attempt once more.
+///
+/// `shared` has [`Nowhere`] as its backend. `plugins` and `actions` are those of today.
+pub async fn compare(
+    shared: &Arc<Shared>,
+    plugins: &Arc<dyn Plugins>,
+    actions: &dyn Actions,
+    runbook: &Runbook,
+    attempt: &Attempt,
+) -> Compared {
+    let differs = |difference: String| Compared { same: 0, difference: Some(difference) };
+    let Some(step) = runbook.trail(&attempt.instance.step).and_then(|trail| trail.last().copied()) else {
+        return differs("the runbook has no such step any more".to_owned());
+    };
+    let Uses::Action { plugin, action: name } = &step.uses else {
+        return differs("the step includes a runbook now".to_owned());
+    };
+    let Some((action, standard)) = actions.action(plugin, name) else {
+        return differs(format!("there is no action {plugin}/{name} any more"));
+    };
+    let Some(started) = &attempt.past.started else { return differs("it did not begin".to_owned()) };
+    let replay = Arc::new(Replay::compared(&attempt.past, &shared.vault));
+    let pulse = Pulse::after(None);
+    pulse.begin(started.calls, started.at);
+    let deadline = Instant::now() + LONGEST;
+    let setup = Setup {
+        shared: Arc::clone(shared),
+        world: Arc::clone(&shared.backend),
+        instance: attempt.instance.clone(),
+        grants: Arc::new(grants(step, action, standard, &started.inputs, &started.roles)),
+        secrets: runbook_model::call::secrets_of_inputs(&started.inputs),
+        roles: started.roles.clone(),
+        cluster: step.cluster.clone(),
+        // Nothing of it is kept.
+        mode: Mode::Check(Arc::default()),
+        deadline,
+        pulse,
+        needs_receipt: None,
+    };
+    let road = Broker::going_on(setup, Some(Arc::clone(&replay)));
+    let call = || PluginCall {
+        plugin: plugin.clone(),
+        action: name.clone(),
+        inputs: started.inputs.clone(),
+        road: Arc::clone(&road) as Arc<dyn Road>,
+        deadline,
+    };
+    let result = plugins.converge(call()).await;
+    // The post-conditions stand in the journal where something was changed.
+    if result.is_ok() && replay.next().is_some() && action.verifies {
+        let _ = plugins.verify(call()).await;
+    }
+    let ended = attempt.past.ended.as_ref();
+    let ended_well = ended.filter(|ended| matches!(ended.outcome, StepOutcome::Unchanged | StepOutcome::Changed));
+    let difference = match (replay.diverged(), replay.next(), result) {
+        // What was recorded ends where the run broke off.
+        (Some(_), None, _) if ended.is_none() => None,
+        (Some((_, why)), ..) => Some(why),
+        (None, Some(taped), _) => Some(format!("it does not ask any more: {}", words::request(&taped.request))),
+        (None, None, Err(error)) if ended_well.is_some() => Some(format!("it had ended well, and fails now: {error}")),
+        (None, None, Ok(outputs)) if ended_well.is_some_and(|ended| ended.outputs != outputs) => {
+            let before = ended_well.map_or(&Value::Null, |ended| &ended.outputs);
+            Some(format!("its outputs are {outputs}, and were {before}"))
+        }
+        (None, None, _) => None,
+    };
+    Compared { same: replay.asked(), difference }
+}
+
+/// What a step of this action may do with these inputs, on these machines.
+pub fn grants(step: &Step, action: &Action, standard: bool, inputs: &Value, roles: &[(String, Vec<String>)]) -> Grants {
+    Grants::new(Terms {
+        targets: &broker::targets(roles, step.cluster.as_deref()),
+        action,
+        inputs,
+        computed: &Default::default(),
+        allow: &step.allow,
+        standard,
+    })
+}

@@ -1,0 +1,268 @@
+//! Runs that are killed on the way, on real hosts: resumed they come to the same end, undone they leave the hosts as they were.
+
+use std::time::Duration;
+
+use runbook_model::event::{Event, Record};
+use runbook_tests::{SshLab, TestEnv, Tree, wait_until};
+use rustix::process::Signal;
+
+use crate::support::{assert_as_before, changes, journal, last_run, runbook, text};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Each kind of change; `count` and `ledger` must happen once, and what `count` says goes into a file.
+const STEPS: &str = r#"
+[[step]]
+id = "folders"
+uses = "core/directory"
+on = ["h1", "h2"]
+with = { path = "/srv/app/etc", mode = "0750" }
+
+[[step]]
+id = "conf"
+uses = "core/file"
+on = ["h1", "h2"]
+with = { path = "/srv/app/etc/conf", content = "for {{ host.name }}\n", mode = "0640" }
+
+[[step]]
+id = "motd"
+uses = "core/file"
+on = "h1"
+with = { path = "/etc/motd", content = "recovered\n" }
+
+[[step]]
+id = "count"
+uses = "core/script"
+on = "h1"
+with = { script = "echo once >> /srv/app/count; wc -l < /srv/app/count" }
+
+[[step]]
+id = "current"
+uses = "core/link"
+on = "h1"
+with = { path = "/srv/app/current", target = "etc" }
+
+[[step]]
+id = "old"
+uses = "core/absent"
+on = "h2"
+with = { path = "/srv/old" }
+
+[[step]]
+id = "guarded"
+uses = "core/command"
+on = "h2"
+with = { argv = ["sh", "-c", "echo guarded >> /srv/guarded"], creates = "/srv/guarded" }
+
+[[step]]
+id = "ledger"
+uses = "core/script"
+on = "h2"
+with = { script = "echo paid >> /srv/ledger" }
+"#;
+
+fn lab() -> SshLab {
+    let lab = SshLab::start(2);
+    for host in lab.hosts() {
+        host.machine().put("/srv/old/deep/note", "keep me\n", 0o600);
+        host.machine().put("/etc/motd", "welcome\n", 0o644);
+    }
+    lab
+}
+
+/// What the hosts have come to, apart from each other's keys.
+fn end(lab: &SshLab) -> Vec<Vec<String>> {
+    let empty = Tree::of("/nonexistent");
+    // Passwords of the lab's users are salted.
+    let own = |line: &String| !line.contains("etc/shadow");
+    changes(lab).iter().map(|tree| empty.differences(tree).into_iter().filter(own).collect()).collect()
+}
+
+/// The numbers of the records of an undisturbed run that are worth a cut: one of each kind of event, and of each kind of change.
+fn cuts(records: &[Record]) -> Vec<u64> {
+    let mut kinds = std::collections::BTreeMap::new();
+    for record in records {
+        let value = serde_json::to_value(&record.event).expect("an event is JSON");
+        let step = value.pointer("/instance/step").map(ToString::to_string).unwrap_or_default();
+        let kind = match &record.event {
+            Event::Intended { .. } | Event::Changed { .. } => format!("{} {step}", value["kind"]),
+            _ => value["kind"].to_string(),
+        };
+        kinds.entry(kind).or_insert(record.seq);
+    }
+    kinds.into_values().collect()
+}
+
+#[test]
+fn a_killed_run_comes_to_the_same_end() {
+    let (whole, env) = (lab(), TestEnv::new());
+    env.write("x.toml", runbook(&whole, "root", "", STEPS));
+    env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 8 steps, 8 changed, 0 unchanged, 0 skipped, 0 failed");
+    let (records, wanted) = (journal(&env), end(&whole));
+    assert_eq!(text(&whole, "h1", "/srv/app/count"), "once\n");
+    let mut at: Vec<String> = cuts(&records).into_iter().map(|record| format!("@{record}")).collect();
+    // A dozen by kind, and some that nobody chose; the seed is said where it fails.
+    let seed = u64::from(std::process::id());
+    at.extend([seed * 31, seed * 17].iter().map(|n| format!("@{}", 2 + n % (records.len() as u64 - 2))));
+    at.extend(["count", "ledger", "conf", "guarded"].iter().map(|step| format!("{step}:after")));
+    for cut in at.iter().filter(|cut| **cut != format!("@{}", records.len())) {
+        let (lab, env) = (lab(), TestEnv::new());
+        env.write("x.toml", runbook(&lab, "root", "", STEPS));
+        // `:after` names the first call that changes something, whichever that is.
+        let cut = match cut.strip_suffix(":after") {
+            None => cut.clone(),
+            Some(step) => {
+                let call = records.iter().find_map(|record| match &record.event {
+                    Event::Intended { instance, call, .. } if instance.step == step => Some(*call),
+                    _ => None,
+                });
+                format!("{step}:{}:after", call.expect("the step changes something"))
+            }
+        };
+        let killed = env.run(&["exec", "x.toml", "--drill-kill", &cut]);
+        assert_eq!(killed.signal, Some(9), "{cut} (seed {seed}): {killed}");
+        let out = env.run(&["resume"]);
+        // Where answers came in another order than in the first run, that was its last record.
+        if out.stderr.contains("came to its end") {
+            continue;
+        }
+        assert_eq!(out.code, Some(0), "{cut} (seed {seed}): {out}");
+        assert_eq!(end(&lab), wanted, "{cut} (seed {seed}): {out}");
+    }
+}
+
+#[test]
+fn an_undo_leaves_the_hosts_as_they_were() {
+    let (lab, env) = (lab(), TestEnv::new());
+    // Only what can be taken back.
+    let steps: String = STEPS
+        .split("\n[[step]]")
+        .filter(|s| !s.contains("core/script") && !s.contains("core/command"))
+        .filter(|s| !s.trim().is_empty())
+        .map(|s| format!("\n[[step]]{s}"))
+        .collect();
+    env.write("x.toml", runbook(&lab, "root", "", &steps));
+    let before = changes(&lab);
+    env.run(&["exec", "x.toml"]).ok();
+    let after = end(&lab);
+    // The undo itself is killed, and undone again.
+    let records = journal(&env).len();
+    let killed = env.run(&["undo", "--drill-kill", &format!("@{}", records + 9)]);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    env.run(&["next"]).ok().stdout_has("runbook undo");
+    env.run(&["undo"]).ok();
+    assert_as_before(&lab, &before);
+    env.run(&["undo", "--redo"]).ok();
+    assert_eq!(end(&lab), after);
+}
+
+#[test]
+fn what_somebody_changed_since_is_shown_and_not_overwritten() {
+    let (lab, env) = (lab(), TestEnv::new());
+    let steps = "[[step]]\nid = \"motd\"\nuses = \"core/file\"\non = \"h1\"\nwith = { path = \"/etc/motd\", content = \"new\\n\" }\n";
+    env.write("x.toml", runbook(&lab, "root", "", steps));
+    env.run(&["exec", "x.toml"]).ok();
+    lab.host("h1").machine().put("/etc/motd", "mine\n", 0o644);
+    env.run(&["undo"])
+        .code(5)
+        .stderr_has("/etc/motd is not as it was left")
+        .last_line("stuck: 0 changes taken back, 0 left as they are");
+    assert_eq!(text(&lab, "h1", "/etc/motd"), "mine\n");
+    env.run(&["next"]).ok().stdout_has("motd on h1 needs you").stdout_has("runbook undo");
+    env.run(&["undo", "--force"]).ok();
+    assert_eq!(text(&lab, "h1", "/etc/motd"), "welcome\n");
+}
+
+#[test]
+fn a_command_that_is_at_work_when_we_die_is_waited_for() {
+    let (lab, env) = (lab(), TestEnv::new());
+    let steps = "[[step]]\nid = \"slow\"\nuses = \"core/script\"\non = \"h1\"\nwith = { script = \"echo begun >> /srv/slow; while [ ! -e /srv/go ]; do sleep 0.1; done; echo ended >> /srv/slow; echo said\" }\n";
+    env.write("x.toml", runbook(&lab, "root", "", steps));
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it is at work", SOON, || lab.host("h1").path("/srv/slow").exists());
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().signal, Some(9));
+    env.run(&["next"]).ok().stdout_has("in doubt: slow on h1").stdout_has("runbook resume");
+    let resumed = env.start(&["resume"]);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.host("h1").machine().put("/srv/go", "", 0o644);
+    resumed.wait().ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
+    assert_eq!(text(&lab, "h1", "/srv/slow"), "begun\nended\n", "it was run once");
+    let said = journal(&env).iter().any(|record| {
+        matches!(&record.event, Event::Changed { response, .. }
+        if serde_json::to_string(response).expect("JSON").contains("said"))
+    });
+    assert!(said, "its output was kept at the host");
+}
+
+#[test]
+fn a_command_that_went_down_with_its_host_needs_a_person() {
+    let (mut lab, env) = (lab(), TestEnv::new());
+    let steps = "[[step]]\nid = \"slow\"\nuses = \"core/script\"\non = \"h1\"\nwith = { script = \"echo begun >> /srv/slow; sleep 1000\" }\n[[step]]\nid = \"after\"\nuses = \"core/script\"\non = \"h1\"\nwith = { script = \"touch /srv/after\" }\n";
+    env.write("x.toml", runbook(&lab, "root", "", steps));
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it is at work", SOON, || lab.host("h1").path("/srv/slow").exists());
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    // The house loses power: its processes are gone, its disk stays.
+    lab.host_mut("h1").stop();
+    lab.host_mut("h1").start();
+    env.run(&["resume"]).code(5).stderr_has("needs you");
+    assert!(!lab.host("h1").path("/srv/after").exists());
+    env.run(&["exec", "x.toml"]).code(4).stderr_has("did not come to its end").stderr_has("--abandon");
+    let run = last_run(&env).file_name().expect("a run has a name").to_string_lossy().into_owned();
+    env.run(&["resolve", &run, "slow", "--done", "--because", "I finished it"]).ok();
+    env.run(&["resume"]).ok().last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
+    assert_eq!(text(&lab, "h1", "/srv/slow"), "begun\n");
+    assert!(lab.host("h1").path("/srv/after").exists());
+}
+
+#[test]
+fn another_controller_is_kept_away_while_a_run_is_at_work() {
+    let (lab, one, two) = (lab(), TestEnv::new(), TestEnv::new());
+    let waits = "[[step]]\nid = \"first\"\nuses = \"core/script\"\non = \"h1\"\nwith = { script = \"touch /srv/here; while [ ! -e /srv/go ]; do sleep 0.1; done\" }\n";
+    one.write("x.toml", runbook(&lab, "root", "", waits));
+    let quick = "[[step]]\nid = \"other\"\nuses = \"core/file\"\non = \"h1\"\nwith = { path = \"/srv/other\", content = \"x\" }\n";
+    two.write("y.toml", runbook(&lab, "root", "", quick));
+    one.write("y.toml", runbook(&lab, "root", "", quick));
+    let running = one.start(&["exec", "x.toml"]);
+    wait_until("it is at work", SOON, || lab.host("h1").path("/srv/here").exists());
+    one.run(&["exec", "y.toml"]).code(4).stderr_has("is at work on h1");
+    two.run(&["exec", "y.toml"]).code(1).stderr_has("conflict");
+    assert!(!lab.host("h1").path("/srv/other").exists());
+    lab.host("h1").machine().put("/srv/go", "", 0o644);
+    running.wait().ok();
+    two.run(&["exec", "y.toml"]).ok();
+    assert!(lab.host("h1").path("/srv/other").exists());
+}
+
+#[test]
+fn a_drill_fails_where_it_is_told_to_and_says_so() {
+    let (lab, env) = (lab(), TestEnv::new());
+    env.write(
+        "x.toml",
+        runbook(&lab, "root", "", STEPS).replace("name = \"remote\"", "name = \"remote\"\non_failure = \"undo_step\""),
+    );
+    env.run(&["exec", "x.toml", "--drill-fail", "motd"]).code(1).stderr_has("a drill");
+    assert_eq!(text(&lab, "h1", "/etc/motd"), "welcome\n");
+    env.run(&["resume"]).ok();
+    assert_eq!(text(&lab, "h1", "/etc/motd"), "recovered\n");
+    let (lab, env) = (self::lab(), TestEnv::new());
+    env.write("x.toml", runbook(&lab, "root", "", STEPS));
+    env.run(&["exec", "x.toml", "--drill-unreachable", "h2"]).code(1).stderr_has("h2 does not answer (a drill)");
+}
+
+#[test]
+fn a_run_is_replayed_without_its_hosts() {
+    let (mut lab, env) = (lab(), TestEnv::new());
+    env.write("x.toml", runbook(&lab, "root", "", STEPS));
+    env.run(&["exec", "x.toml"]).ok();
+    for host in ["h1", "h2"] {
+        lab.host_mut(host).stop();
+    }
+    env.run(&["replay"]).ok().stdout_has("= count on h1").stdout_has("same: 10 attempts");
+    let traced = env.run(&["replay", "--step", "conf", "--trace"]).ok();
+    let traced = traced.stdout_has("write /srv/app/etc/conf on h2").stdout_has("files.write ${input.path}").stdout;
+    assert!(!traced.contains("ledger"), "{traced}");
+    env.run(&["replay", "--step", "nothing"]).code(2).stderr_has("nothing of a step `nothing` is recorded");
+}
