@@ -607,7 +607,8 @@ impl Back<'_> {
             let result = judged("the inverse", self.road.pass(passage).await);
             result.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
         }
-        if let Some(look) = undo_kube::awaited(act, prior).filter(|_| !nothing) {
+        // Also where an earlier undo made it, and broke off.
+        if let Some(look) = undo_kube::awaited(act, prior) {
             let seen = self.road.world.look(target, &Look::Kube(look), &context).await;
             seen.map_err(|error| Obstacle::new(error.to_string(), by_hand()))?;
         }
