@@ -168,6 +168,17 @@ impl Engine {
         Ok(worst)
     }
 
+    /// Whether a state that this instance left for the time of its block is not there any more, though the steps of the block did not all
+    /// end well: then it is made anew.
+    fn was_released(&self, spot: Spot<'_, '_>, instance: &Instance) -> bool {
+        let (runbook, past) = (spot.level.runbook, &self.shared.past);
+        let block = spot.step.block.as_ref().and_then(|block| runbook.block(block));
+        block.is_some_and(|block| {
+            let members = members_of(runbook, block, &spot.level.prefix);
+            past.was_put_back(instance) && !members.iter().all(|step| past.ended_well(step))
+        })
+    }
+
     async fn one<'run>(
         &'run self,
         task: &Task<'run>,
@@ -177,7 +188,9 @@ impl Engine {
         let foresight = &self.shared.foresight;
         let targets = task.targets();
         let Some(overlay) = spot.overlay else {
-            if let Some(kept) = task.kept().await? {
+            if !self.was_released(spot, &task.instance)
+                && let Some(kept) = task.kept().await?
+            {
                 return Ok(kept);
             }
             self.enter(spot).await?;

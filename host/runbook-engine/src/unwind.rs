@@ -395,13 +395,26 @@ impl Unwinding<'_> {
         if was_deferred(self.history, entry) {
             return Ok(false);
         }
-        let is_inverse = |other: &&Entry| {
-            let takes_back = other.made().is_some_and(|made| made.undoes == Some(entry.call));
-            let is_process = other.change().is_some_and(|change| is_process(&change.act));
-            takes_back && is_process && other.instance == entry.instance
-        };
-        let Some(inverse) = self.history.stack.iter().rev().find(is_inverse) else { return Ok(false) };
-        let (Some(change), Some(made)) = (inverse.change(), inverse.made()) else { return Ok(false) };
+        match self.last_inverse(entry).filter(|(_, change, _)| is_process(&change.act)) {
+            Some(inverse) => self.was_carried_out(inverse, pulse).await,
+            None => Ok(false),
+        }
+    }
+
+    /// The last change that an earlier undo began because of this one.
+    fn last_inverse(&self, entry: &Entry) -> Option<(&Entry, &Change, &Made)> {
+        self.history.stack.iter().rev().find_map(|other| {
+            let made =
+                other.made().filter(|made| made.undoes == Some(entry.call) && other.instance == entry.instance)?;
+            Some((other, other.change()?, made))
+        })
+    }
+
+    async fn was_carried_out(
+        &self,
+        (inverse, change, made): (&Entry, &Change, &Made),
+        pulse: &Arc<Pulse>,
+    ) -> Result<bool, Obstacle> {
         if let Some(response) = &made.response {
             return Ok(is_done(response));
         }
@@ -428,14 +441,29 @@ impl Unwinding<'_> {
     async fn last(&self, entry: &Entry, touched: bool, pulse: &Arc<Pulse>) -> Result<(), Obstacle> {
         let Some(change) = entry.change() else { return Ok(()) };
         let waits = self.history.state.is_deferred(&entry.id());
+        let in_doubt = self.history.state.is_in_doubt(&entry.id());
         match change.effect.timing {
-            Timing::StepEndIfChanged if !touched && waits => {
+            Timing::StepEndIfChanged if !touched && waits && !in_doubt => {
                 let event = Event::Lapsed { instance: entry.instance.clone(), call: entry.call };
                 self.append(event).await.map_err(|error| Obstacle::new(error.to_string(), Vec::new()))
             }
             Timing::StepEnd | Timing::StepEndIfChanged if waits => self.carry_out(entry, pulse).await,
             // It was carried out with what is not there any more: once more with what is there again.
-            Timing::StepEndIfChanged if touched && self.history.state.is_in_effect(&entry.id()) => {
+            Timing::StepEndIfChanged if self.history.state.is_in_effect(&entry.id()) => {
+                let mut last_time = entry.record;
+                if let Some(again) = self.last_inverse(entry)
+                    && self.was_carried_out(again, pulse).await?
+                {
+                    last_time = again.0.record;
+                }
+                let past = self.history.past(&entry.instance);
+                // Also where an earlier undo broke off before it.
+                if !touched && past.and_then(|past| past.taken_back).is_none_or(|record| record < last_time) {
+                    return Ok(());
+                }
+                let summary = format!("{}, with what is there again", change.effect.summary);
+                let begins = Event::TakingBack { instance: entry.instance.clone(), call: entry.call, summary };
+                self.append(begins).await.map_err(|error| Obstacle::new(error.to_string(), Vec::new()))?;
                 let again = deferred(self.shared, entry, change);
                 let road = road(self.shared, entry, pulse);
                 let passage = Passage {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::call::{CallError, Change, Prior, Request, Response};
+use crate::call::{CallError, Change, Prior, Request, Response, Timing};
 use crate::event::{
     Diff, Event, Instance, PluginPin, Receipt, Record, RunOutcome, Settlement, StepOutcome, StepSketch, Verb,
 };
@@ -75,6 +75,8 @@ pub struct Past {
     pub ended: Option<Ended>,
     /// Something is in effect that it did in an attempt before the last one.
     pub changed_before: bool,
+    /// The record that tells of the last change of it that was taken back.
+    pub taken_back: Option<u64>,
     changed: bool,
 }
 
@@ -283,6 +285,24 @@ impl History {
         })
     }
 
+    /// Whether a state that this instance left for the time of its block was put back.
+    pub fn was_put_back(&self, instance: &Instance) -> bool {
+        let first = self.past(instance).and_then(|past| past.started.as_ref()).map_or(0, |started| started.calls);
+        let of_block = |entry: &&Entry| {
+            let waits = entry.change().is_some_and(|change| change.effect.timing == Timing::BlockEnd);
+            let is_last = entry.instance == *instance && entry.call > first;
+            is_last && waits && matches!(entry.what, What::Deferred)
+        };
+        self.stack.iter().filter(of_block).any(|entry| !self.state.is_deferred(&entry.id()))
+    }
+
+    /// Whether a step was begun, and all of its instances ended well.
+    pub fn ended_well(&self, step: &str) -> bool {
+        let mut ends = self.past.iter().filter(|(instance, _)| instance.step == step).map(|(_, past)| &past.ended);
+        let is_well = |ended: &Option<Ended>| ended.as_ref().is_some_and(|ended| ended.outcome.is_ok());
+        ends.next().is_some_and(is_well) && ends.all(is_well)
+    }
+
     /// Whether the runbook was carried out, and nothing of it is left to do.
     pub fn is_complete(&self) -> bool {
         self.carried_out == Some(RunOutcome::Succeeded) && !self.state.holds_targets()
@@ -383,6 +403,7 @@ impl History {
                 self.carried_out = None;
                 // What it did is not there any more: a resume does it again.
                 let past = self.past.entry(instance).or_default();
+                past.taken_back = Some(seq);
                 past.ended = None;
                 past.started = None;
                 past.tape = Tape::default();

@@ -6,7 +6,7 @@ use runbook_model::plan::Runbook;
 use super::world::{Node, World};
 use super::{How, Run, in_a_folder, runbook};
 
-const STEPS: &str = r#"
+pub(crate) const STEPS: &str = r#"
 [[step]]
 id = "first"
 uses = "t/odd"

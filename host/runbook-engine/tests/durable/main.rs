@@ -4,6 +4,7 @@
 mod cuts;
 mod plugin;
 mod replay;
+mod simulation;
 mod undo;
 mod world;
 

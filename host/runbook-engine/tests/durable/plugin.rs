@@ -87,7 +87,8 @@ impl Plugins for Odd {
             // Done where its last file is there; all before it would do harm twice.
             "odd" => {
                 if machine.holds(&["test", "-e", &format!("{folder}/done")]).await? {
-                    return Ok(json!({"lines": "known"}));
+                    let conf = machine.read(&format!("{folder}/conf")).await?;
+                    return Ok(json!({"lines": conf.split(' ').next()}));
                 }
                 machine.word(Note::Log { level: Level::Info, message: "it begins".into() }).await?;
                 let before = machine.read(list).await?;
@@ -113,10 +114,9 @@ impl Plugins for Odd {
             }
             // A state that must not last: taken back at the end of the block.
             "pause" => {
-                let back = Undo::Inverse {
-                    command: Box::new(command(&["unappend", "/etc/paused", name])),
-                    only_if: Some(Box::new(command(&["holds", "/etc/paused", name]))),
-                };
+                // What was deferred to the end of the block may have resumed it already: it may be run twice.
+                let back =
+                    Undo::Inverse { command: Box::new(command(&["resume", "/etc/paused", name])), only_if: None };
                 if !machine.holds(&["holds", "/etc/paused", name]).await? {
                     machine.run(&["append", "/etc/paused", name], back, Timing::Now).await?;
                 }
@@ -151,6 +151,7 @@ impl Default for Catalog {
         let asks = json!([
             {"call": "files.write", "on": {"path": "/srv/**"}, "reason": "r"},
             {"call": "files.read", "on": {"path": "/etc/**"}, "reason": "r"},
+            {"call": "files.read", "on": {"path": "/srv/**"}, "reason": "r"},
             {"call": "ssh.observe", "on": {"argv": ["**"]}, "reason": "r"},
             {"call": "ssh.change", "on": {"argv": ["**"]}, "reason": "r", "irreversible": "it is burnt"},
         ]);

@@ -8,7 +8,7 @@ use super::cuts::world;
 use super::world::Node;
 use super::{How, in_a_folder, runbook};
 
-const STEPS: &str = r#"
+pub(crate) const STEPS: &str = r#"
 [[step]]
 id = "a"
 uses = "t/odd"

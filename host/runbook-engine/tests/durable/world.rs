@@ -40,6 +40,55 @@ pub(crate) struct State {
     pub(crate) cut: bool,
     /// Changes that were made although nothing may be changed.
     pub(crate) violations: usize,
+    /// How the network is.
+    pub(crate) weather: Weather,
+}
+
+/// A network that loses calls, the same ones for the same seed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Weather {
+    seed: u64,
+    /// Of a hundred calls so many are lost.
+    losses: u64,
+    /// Looks are lost, too.
+    looks: bool,
+}
+
+/// What becomes of a call on its way.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    /// Nothing arrives.
+    Lost,
+    /// It arrives, and its answer does not.
+    Unheard,
+}
+
+impl Weather {
+    pub(crate) fn new(seed: u64, losses: u64, looks: bool) -> Self {
+        Self { seed, losses, looks }
+    }
+
+    /// The next number below `end` (SplitMix64).
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+
+    fn fate(&mut self) -> Fate {
+        match self.below(200) {
+            n if n < self.losses => Fate::Lost,
+            n if n < 2 * self.losses => Fate::Unheard,
+            _ => Fate::Arrives,
+        }
+    }
+}
+
+fn no_answer() -> CallError {
+    CallError::Unreachable("no answer came".into())
 }
 
 impl World {
@@ -227,7 +276,10 @@ const BOOT: &str = "boot-1";
 #[async_trait]
 impl Backend for World {
     async fn look(&self, target: &Target, look: &Look, _: &CallContext) -> Response {
-        let (state, machine) = (self.state(), target.to_string());
+        let (mut state, machine) = (self.state(), target.to_string());
+        if state.weather.looks && state.weather.fate() != Fate::Arrives {
+            return Err(no_answer());
+        }
         match look {
             Look::Files(FilesLook::Read { path, .. }) => match state.node(&machine, path) {
                 Some(Node::File(text, _)) => Ok(Answer::Bytes(Bytes::from(text.as_str()))),
@@ -245,7 +297,10 @@ impl Backend for World {
     }
 
     async fn prior(&self, target: &Target, act: &Act, _: &CallContext) -> Result<Prior, CallError> {
-        let (state, machine) = (self.state(), target.to_string());
+        let (mut state, machine) = (self.state(), target.to_string());
+        if state.weather.looks && state.weather.fate() != Fate::Arrives {
+            return Err(no_answer());
+        }
         Ok(match act {
             Act::Files(act) => Prior::File(state.file_prior(&machine, act)),
             Act::Ssh(SshAct::Run { done_when, .. }) => {
@@ -268,7 +323,11 @@ impl Backend for World {
             return Err(CallError::Conflict("a newer session is in charge".into()));
         }
         *session = mark.session;
-        match act {
+        let fate = state.weather.fate();
+        if fate == Fate::Lost {
+            return Err(no_answer());
+        }
+        let response = match act {
             Act::Files(act) => state.file(&machine, act),
             Act::Ssh(SshAct::Run { pipeline, .. }) => {
                 let output = state.program(&machine, &pipeline[0].argv);
@@ -277,12 +336,16 @@ impl Backend for World {
                 Ok(Answer::Outcome(Outcome::Done(output)))
             }
             other => Err(CallError::Invalid(format!("{other:?}"))),
-        }
+        };
+        if fate == Fate::Unheard { Err(no_answer()) } else { response }
     }
 
     async fn settle(&self, target: &Target, act: &Act, prior: &Prior, ctx: &CallContext) -> Result<Finding, CallError> {
         let (mut state, machine) = (self.state(), target.to_string());
         let mark = ctx.mark.clone().expect("a change has one");
+        if state.weather.fate() != Fate::Arrives {
+            return Err(no_answer());
+        }
         state.sessions.insert(machine.clone(), mark.session);
         match act {
             Act::Files(act) => {
