@@ -26,7 +26,7 @@ Exit codes:
   0 success                          5 stuck: a person is needed
   1 a step failed                    6 cancelled
   2 usage                            7 internal error
-  3 runbook or input invalid        10 changes (plan --detailed-exitcode)
+  3 runbook or input invalid        10 differences (plan --detailed-exitcode, replay)
   4 plugin or grant refused before anything ran"
 )]
 pub(crate) struct Args {

@@ -1,0 +1,99 @@
+//! Chores of this repository that take longer than a test may.
+//!
+//! `cargo xtask soak [SEEDS]` looks for runs that do not come to their end:
+//!
+//! 1. SEEDS evenings (10,000 where left out) in the simulated world, in which calls are lost and the process is killed;
+//! 2. a run on real SSH hosts, killed after every record of its journal and resumed;
+//! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back.
+//!
+//! The second and third part need root, and what `tests/run ssh kube` installs.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Name of the cluster.
+const CLUSTER: &str = "soak";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let seeds = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["soak"] => 10_000,
+        ["soak", seeds] => match seeds.parse() {
+            Ok(seeds) => seeds,
+            Err(_) => return usage(),
+        },
+        _ => return usage(),
+    };
+    if env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).is_err() {
+        say("the repository is not where it was compiled");
+        return ExitCode::FAILURE;
+    }
+    let parts: [(&str, &dyn Fn() -> bool); 3] =
+        [("simulated evenings", &|| simulation(seeds)), ("SSH hosts", &hosts), ("Kubernetes", &cluster)];
+    let mut failed = 0;
+    for (name, part) in parts {
+        let started = Instant::now();
+        let well = part();
+        failed += usize::from(!well);
+        say(&format!("{name}: {} after {} s", if well { "well" } else { "FAILED" }, started.elapsed().as_secs()));
+    }
+    say(&format!("{} passed, {failed} failed", parts.len() - failed));
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    say("usage: cargo xtask soak [SEEDS]");
+    ExitCode::from(2)
+}
+
+#[allow(clippy::print_stderr, reason = "a program for developers")]
+fn say(line: &str) {
+    eprintln!("xtask: {line}");
+}
+
+fn ends_well(command: &mut Command) -> bool {
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            say(&format!("{}: {error}", command.get_program().to_string_lossy()));
+            false
+        }
+    }
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));
+    command.args(args);
+    command
+}
+
+/// Others than last time: the first seed is the time of day.
+fn simulation(seeds: u64) -> bool {
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    say(&format!("seeds {first} to {}", first + seeds));
+    let mut tests = cargo(&["test", "--package", "runbook-engine", "--test", "durable", "simulation"]);
+    ends_well(tests.env("RUNBOOK_SOAK_FIRST_SEED", first.to_string()).env("RUNBOOK_SOAK_SEEDS", seeds.to_string()))
+}
+
+fn program() -> bool {
+    ends_well(&mut cargo(&["build", "--package", "runbook-cli"]))
+}
+
+fn hosts() -> bool {
+    let mut tests =
+        cargo(&["test", "--package", "runbook-tests", "--features", "lab-ssh", "--test", "e2e_ssh", "durable"]);
+    program() && ends_well(tests.env("RUNBOOK_SOAK_EVERY_CUT", "1"))
+}
+
+fn cluster() -> bool {
+    let lab = |verb: &[&str]| ends_well(Command::new("tests/kube-lab/lab").args(verb).arg(CLUSTER));
+    let tests = format!(
+        "eval \"$(tests/kube-lab/lab env {CLUSTER})\" && for part in durable blocks interrupted; do cargo test --package runbook-tests \
+         --features lab-kube --test e2e_kube $part -- --test-threads 1 || exit 1; done"
+    );
+    let well = program() && lab(&["up", "full"]) && ends_well(Command::new("sh").args(["-c", &tests]));
+    lab(&["down"]) && well
+}
