@@ -261,10 +261,11 @@ impl Broker {
                 lock(&self.tally).changed += usize::from(has_changed && !change.change.effect.repeats);
                 continue;
             }
+            let in_doubt = self.replay().is_some_and(|replay| replay.doubt(change.call).is_some());
             match change.change.effect.timing {
                 Timing::BlockEnd => later.push(change),
                 Timing::StepEnd | Timing::StepEndIfChanged if is_stuck => {}
-                Timing::StepEndIfChanged if !self.has_changed() => {
+                Timing::StepEndIfChanged if !self.has_changed() && !in_doubt => {
                     finished = finished.and(self.lapses(change.call).await);
                 }
                 Timing::StepEndIfChanged | Timing::StepEnd | Timing::Now => {

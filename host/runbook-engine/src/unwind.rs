@@ -109,7 +109,7 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
             }
             What::Deferred if history.state.is_deferred(&entry.id()) => match change.effect.timing {
                 Timing::BlockEnd => {}
-                Timing::StepEndIfChanged if !changed => {
+                Timing::StepEndIfChanged if !changed && !history.state.is_in_doubt(&entry.id()) => {
                     road.note(Event::Lapsed { instance: instance.clone(), call: entry.call }, false).await?;
                 }
                 Timing::StepEnd | Timing::StepEndIfChanged | Timing::Now => {

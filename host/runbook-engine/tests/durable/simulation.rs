@@ -53,7 +53,7 @@ async fn a_run_comes_to_its_end_through_any_evening() {
             }
             assert_eq!(run.world.end(), end, "seed {seed}");
             assert_eq!(once(run.ran()), once(ran.clone()), "seed {seed}");
-            assert!(!run.history().state.holds_targets(), "seed {seed}");
+            assert!(!run.history().state.holds_targets(), "seed {seed}: {:?}\n{}", run.history().state, tail(&run));
         })
         .await;
     }
@@ -89,7 +89,7 @@ async fn whoever_changes_their_mind_gets_back_what_was_there() {
             }
             assert!(taken_back, "seed {seed}: it does not come to its end: {:?}", run.history().stuck);
             assert_eq!(run.world.end(), before, "seed {seed}");
-            assert!(!run.history().state.holds_targets(), "seed {seed}: {:?}", run.history().state);
+            assert!(!run.history().state.holds_targets(), "seed {seed}: {:?}\n{}", run.history().state, tail(&run));
         })
         .await;
     }
@@ -99,7 +99,7 @@ async fn whoever_changes_their_mind_gets_back_what_was_there() {
 fn tail(run: &Run<'_>) -> String {
     let text = std::fs::read_to_string(run.folder.join(runbook_model::journal::FILE)).expect("a journal");
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
+    lines[lines.len().saturating_sub(300)..].join("\n")
 }
 
 /// What the weather is in a session, and when the process is killed in it.
