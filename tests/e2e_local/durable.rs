@@ -1,13 +1,15 @@
 //! Durable runs as a person meets them: what is kept of secrets, what a person says, edits of the runbook, blocks, receipts, locks.
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use runbook_model::event::{BlockEnd, Event};
-use runbook_tests::TestEnv;
+use runbook_tests::{TestEnv, wait_until};
+use rustix::process::Signal;
 
-use crate::support::{folder, journal, local};
+use crate::support::{folder, journal, local, runs};
 
 fn file(id: &str, path: &Path, content: &str) -> String {
     format!(
@@ -213,4 +215,35 @@ fn an_unfinished_run_keeps_others_away_until_it_is_abandoned() {
     let listed = env.run(&["runs"]).ok().stdout;
     let old = listed.lines().last().and_then(|line| line.split(' ').next()).expect("two runs").to_owned();
     env.run(&["resume", &old]).code(2).stderr_has("was abandoned");
+}
+
+#[test]
+fn whoever_cannot_wait_for_the_end_leaves_a_run_that_can_be_resumed() {
+    let env = TestEnv::new();
+    let scratch = folder(&env, "scratch");
+    // It does not heed signals, so its end is waited for.
+    let script = format!(
+        "trap '' TERM; echo x >> {0}/begun; while [ ! -e {0}/go ]; do sleep 0.1; done; echo said",
+        scratch.display()
+    );
+    let steps =
+        format!("[[step]]\nid = \"slow\"\nuses = \"core/script\"\non = \"here\"\nwith = {{ script = \"{script}\" }}\n");
+    env.write("x.toml", local(&steps));
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it is at work", Duration::from_secs(60), || scratch.join("begun").exists());
+    running.signal(Signal::INT);
+    // Signals that come at once are one; ending the script takes seconds.
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal(Signal::INT);
+    let out = running.wait();
+    assert_ne!(out.code, Some(0), "{out}");
+    env.run(&["next"]).ok().stdout_has("did not come to its end").stdout_has("in doubt: slow on here");
+    // It was killed in its middle: how far it got, only a person can tell, and until then it is not begun once more.
+    env.run(&["resume"]).code(5).stderr_has("was started, and is gone without having noted how it ended");
+    assert_eq!(std::fs::read_to_string(scratch.join("begun")).expect("it was begun"), "x\n");
+    let run = runs(&env)[0].file_name().expect("a run has a name").to_string_lossy().into_owned();
+    env.run(&["resolve", &run, "slow", "--not-done", "--because", "it did nothing"]).ok();
+    std::fs::write(scratch.join("go"), "").expect("our own folder");
+    env.run(&["resume"]).ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
+    assert_eq!(std::fs::read_to_string(scratch.join("begun")).expect("it was begun"), "x\nx\n");
 }

@@ -153,3 +153,21 @@ fn a_part_of_it() {
         .last_line("succeeded: 7 steps, 4 changed, 1 unchanged, 2 skipped, 0 failed");
     q.env.run(&q.args(&["exec"])).ok().last_line(AGAIN);
 }
+
+#[test]
+fn killed_after_any_record_it_comes_to_the_same_end() {
+    let q = Quickstart::new();
+    q.env.run(&q.args(&["exec"])).ok().last_line(FRESH);
+    let (end, last) = (Tree::of(&q.scratch), journal(&q.env).len());
+    for record in 1..last {
+        std::fs::remove_dir_all(&q.scratch).expect("our own folder");
+        std::fs::remove_dir_all(q.env.xdg().join("state")).expect("our own folder");
+        let cut = format!("@{record}");
+        let killed = q.env.run(&q.args(&["exec", "--drill-kill", &cut]));
+        assert_eq!(killed.signal, Some(9), "{cut}: {killed}");
+        let out = q.env.run(&["resume"]);
+        // Where fewer things were said on the way, that was the last record.
+        assert!(out.code == Some(0) || out.stderr.contains("came to its end"), "{cut}: {out}");
+        assert_eq!(end.differences(&Tree::of(&q.scratch)), Vec::<String>::new(), "{cut}: {out}");
+    }
+}
