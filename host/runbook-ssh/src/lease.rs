@@ -244,7 +244,7 @@ pub(crate) async fn acquire(
     let arguments = [mark.run.clone(), mark.session.to_string(), owner(mark), ttl.as_secs().to_string()];
     let what = "taking the lease";
     let renewed = SystemTime::now();
-    let answer = ask(machine, who, Lane::Change, what, ACQUIRE, &arguments, ctx).await?;
+    let answer = ask(machine, who, Lane::Change, || script(what, ACQUIRE, &arguments).or("acquire"), ctx).await?;
     let mut held = match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["K", state, since] if state.starts_with('/') => Held {
             state: state.to_owned(),
@@ -305,7 +305,8 @@ pub(crate) async fn release(machine: &Arc<Machine>, doubtful: &[(String, String)
         let ctx = CallContext { deadline: Instant::now() + SHORT, ..ctx };
         let keep = if keep { "keep" } else { "" };
         let arguments = [held.state, mark.run, mark.session.to_string(), keep.to_owned()];
-        let given = ask(machine, who, Lane::Change, "giving the lease back", RELEASE, &arguments, &ctx).await;
+        let item = || script("giving the lease back", RELEASE, &arguments).or("release");
+        let given = ask(machine, who, Lane::Change, item, &ctx).await;
         if let Err(error) = given {
             tracing::warn!(machine = machine.name, %error, "the lease was not given back; it ends by itself");
         }
@@ -335,7 +336,7 @@ impl Renewal {
             let ctx = CallContext { deadline: Instant::now() + SHORT, ..self.ctx.clone() };
             // Not behind a change, which may take longer than the lease.
             let what = "renewing the lease";
-            let answer = ask(&machine, self.who, Lane::Look, what, RENEW, &self.arguments, &ctx).await;
+            let answer = ask(&machine, self.who, Lane::Look, || script(what, RENEW, &self.arguments), &ctx).await;
             let renewed = match answer {
                 Ok(answer) if answer.first().is_some_and(|word| word == "K") => Some(now),
                 Ok(_) => None,
@@ -352,18 +353,18 @@ impl Renewal {
     }
 }
 
+fn script(what: &str, text: &'static str, arguments: &[String]) -> Item {
+    Item::script(what, text, arguments.iter().map(|argument| argument.clone().into_bytes()).collect()).with(&[LEASE])
+}
+
 /// The fields of a script's answer.
 async fn ask(
     machine: &Arc<Machine>,
     who: Who,
     lane: Lane,
-    what: &str,
-    text: &'static str,
-    arguments: &[String],
+    item: impl Fn() -> Item,
     ctx: &CallContext,
 ) -> Result<Vec<String>, CallError> {
-    let arguments: Vec<Vec<u8>> = arguments.iter().map(|argument| argument.clone().into_bytes()).collect();
-    let item = || Item::script(what, text, arguments.clone()).with(&[LEASE]);
     let answer = machine.script(who, lane, item, ctx, &[]).await?;
     let text = String::from_utf8_lossy(&answer);
     let fields = text.strip_suffix('\0').ok_or_else(|| garbled(machine))?;

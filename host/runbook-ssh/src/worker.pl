@@ -19,6 +19,7 @@ END { unlink $temp if defined $temp }
 
 sub fail { die [@_] }
 sub failed { fail("failed", @_) }
+sub brand_new { return eval { require Fcntl; Fcntl::O_RDWR() | Fcntl::O_CREAT() | Fcntl::O_EXCL() } // 0302 }
 sub bytes {
     my ($n, $b) = (shift, "");
     while ($n > length $b) { my $r = read(DATA, $b, $n - length $b, length $b); exit 1 if !$r }
@@ -291,8 +292,7 @@ sub change_file {
     my $plain = $mode eq "" && "$user$group" eq "";
     umask($plain ? 022 : 077);
     $mode = "644" if $mode eq "" && !$plain;
-    my $new = eval { require Fcntl; Fcntl::O_RDWR() | Fcntl::O_CREAT() | Fcntl::O_EXCL() } // 0302;
-    sysopen my $f, $t, $new, 0666 or failed("$!");
+    sysopen my $f, $t, brand_new(), 0666 or failed("$!");
     $temp = here() . "/$beside";
     if ($fed) {
         $started->();
@@ -352,6 +352,111 @@ sub change_directory {
     return verdict(1);
 }
 
+# Leases: see lease.rs for what they mean; its shell text does the same.
+sub words_of {
+    my ($path, $n) = @_;
+    open my $f, "<", $path or return ("") x $n;
+    my $line = readline $f;
+    return ("") x $n if !defined $line || $line !~ s/\n\z//;
+    my @w = split / /, $line, $n;
+    return map { $_ // "" } @w[0 .. $n - 1];
+}
+sub note {
+    my ($path, $line, $new) = @_;
+    my $f;
+    ($new ? sysopen $f, $path, brand_new(), 0666 : open $f, ">", $path) or return;
+    return put($f, "$line\n") && close $f;
+}
+# Makes its argument the next lock; gives the present one.
+sub guard {
+    my ($g, $line) = @_;
+    my ($n, $k, $next) = (0, 0, "$g/lock.new");
+    until (note($next, $line, 1)) {
+        fail("$g was removed meanwhile") if !-d $g;
+        if (++$n >= 50) {
+            $n = 0;
+            fail("$next cannot be written (disk full, or read-only?)") if ++$k >= 3;
+            unlink $next;
+        }
+        select undef, undef, undef, 0.1;
+    }
+    $temp = $next;
+    my ($r, $s, $t, $o) = words_of("$g/lock", 4);
+    # What cannot be read holds nothing.
+    ($r, $s) = ("", 0) if $s !~ /\A[0-9]+\z/;
+    ($r, $t) = ("", 0) if $t !~ /\A[0-9]+\z/;
+    return ($r, $s, $t, $o);
+}
+sub session {
+    my ($x, $y) = words_of(shift() . "/session", 2);
+    ($x, $y) = ("", "") if "$x$y" !~ /\A[0-9]*\z/;
+    return ($x eq "" ? 0 : $x, $y);
+}
+sub folders {
+    my ($d, $sofar) = (shift, "");
+    for my $part (split m{/}, substr $d, 1) {
+        $sofar .= "/$part";
+        mkdir $sofar, 0777 or -d $sofar or return;
+    }
+    return 1;
+}
+sub acquire {
+    my ($run, $session, $owner, $seconds) = @_;
+    my ($state, $user) = map { $_ // "" } @ENV{qw(XDG_STATE_HOME HOME)};
+    my $g =
+          $state =~ m{\A/}   ? "$state/runbook-target"
+        : -w "/var/lib"      ? "/var/lib/runbook"
+        : $user ne ""        ? "$user/.local/state/runbook-target"
+        :                      fail("it has no home directory, and no right to write to /var/lib");
+    umask 077;
+    my $d = "$g/runs/$run";
+    my ($fresh, $m, $p) = (!-d $d, 0, $g);
+    while ($p =~ s{/[^/]*\z}{} && $p ne "" && !-d $p) { $m++ }
+    # Somebody who gives the machine back may remove a folder in between.
+    folders($d) or folders($d) or fail("$d: $!");
+    $m == 0 or note("$g/made", $m);
+    my $now = time;
+    my ($r, $s, $t, $o) = guard($g, "$run $session " . ($now + $seconds) . " $owner");
+    if ($r ne "" && $r ne $run && $t > $now) {
+        rmdir $d if $fresh;
+        unlink $temp;
+        undef $temp;
+        return join "", map { "$_\0" } "H", "$g/lock", $r, $t - $now, $o;
+    }
+    my ($x, $y) = session($d);
+    if ($x > $session || $r eq $run && $s > $session) {
+        unlink $temp;
+        undef $temp;
+        return "N\0";
+    }
+    $y = $session if $x == 0 || $y eq "";
+    note("$d/session", "$session $y") or fail("$!");
+    rename $temp, "$g/lock" or fail("$!");
+    undef $temp;
+    return "K\0$g\0$y\0";
+}
+sub release {
+    my ($g, $run, $session, $keep) = @_;
+    return "K\0" if !-d $g;
+    my ($r, $s) = guard($g, "$run $session 0 leaving");
+    unlink "$g/lock" if $r eq $run && $s == $session;
+    my ($d, $m) = ("$g/runs/$run", words_of("$g/made", 1));
+    if ($keep ne "keep" && (session($d))[0] == $session) {
+        opendir my $all, $d;
+        unlink map { "$d/$_" } grep { !/\A\.\.?\z/ } readdir $all;
+        rmdir $d;
+    }
+    $m = "" if $m !~ /\A[0-9]*\z/;
+    # The last one to leave takes the folders along that were made for it.
+    rmdir "$g/runs";
+    unlink "$g/made" if $m ne "" && !-d "$g/runs";
+    unlink $temp;
+    undef $temp;
+    $m = 0 if $m eq "";
+    while (rmdir $g && $m > 0) { $m--; $g =~ s{/[^/]*\z}{} }
+    return "K\0";
+}
+
 sub operate {
     my ($nonce, $name, @a) = @_;
     my $marks = "$nonce S 0\n";
@@ -364,6 +469,8 @@ sub operate {
         : $name eq "write" ? change_file($a[10] ne "text", $started, @a)
         : $name eq "set" ? change_attributes(@a)
         : $name eq "directory" ? change_directory(@a)
+        : $name eq "acquire" ? acquire(@a)
+        : $name eq "release" ? release(@a)
         :                    die "no operation $name\n";
     };
     my $status = 0;
