@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{
-    Act, Answer, Call, CallError, Change, FilesAct, KubeLook, Look, Note, Outcome, Request, Response, SourceRef,
-    Target, Timing, Verdict,
+    Act, Answer, Call, CallError, Change, FilesAct, KubeLook, Look, Outcome, Request, Response, Target, Timing, Verdict,
 };
 use runbook_model::delta;
-use runbook_model::event::{Event, Instance, Receipt};
+use runbook_model::event::{Event, Instance};
 use runbook_model::grant::{Grants, Passed, Refused};
 use runbook_model::history::{Heard, Past, Taped};
 use runbook_model::journal;
@@ -86,16 +85,16 @@ pub struct Broker {
     pub(crate) instance: Instance,
     grants: Arc<Grants>,
     secrets: Mutex<Held>,
-    roles: Vec<(String, Vec<String>)>,
+    pub(crate) roles: Vec<(String, Vec<String>)>,
     cluster: Option<String>,
     pub(crate) mode: Mode,
-    deadline: Instant,
-    cancel: CancellationToken,
+    pub(crate) deadline: Instant,
+    pub(crate) cancel: CancellationToken,
     pulse: Arc<Pulse>,
     replay: Option<Arc<Replay>>,
     pub(crate) tally: Mutex<Tally>,
     /// The receipt without which nothing is changed.
-    needs_receipt: Option<NeedsReceipt>,
+    pub(crate) needs_receipt: Option<NeedsReceipt>,
     /// Read by each change that has left the process and not come back.
     pub(crate) in_flight: Arc<RwLock<()>>,
     pub(crate) this: std::sync::Weak<Self>,
@@ -410,121 +409,6 @@ impl Broker {
         };
         let kept = (hidden && matches!(self.mode, Mode::Apply)).then(|| self.shared.vault.keep(response));
         kept.transpose().map_err(|error| CallError::Failed(format!("an answer cannot be kept: {error}")))
-    }
-
-    async fn word(&self, note: Note) -> Response {
-        match note {
-            Note::Log { level, message } => {
-                self.note(Event::Log { instance: self.instance.clone(), level, message }, false).await?;
-                Ok(Answer::Unit)
-            }
-            Note::Progress { message, done, total, unit } => {
-                let event = Event::Progress { instance: self.instance.clone(), message, done, total, unit };
-                self.note(event, false).await?;
-                Ok(Answer::Unit)
-            }
-            Note::Pause { milliseconds } => self.pause(Duration::from_millis(milliseconds.into())).await,
-            Note::Baseline { key, value } => self.baseline(key, value).await.map(Answer::Value),
-            Note::Receipt { kind, subject, place, made_at } => {
-                self.issue(Receipt { kind, subject, place, made_at }).await
-            }
-        }
-    }
-
-    async fn pause(&self, time: Duration) -> Response {
-        match &self.mode {
-            Mode::Plan(_) | Mode::Check(_) => {
-                lock(&self.tally).perhaps = true;
-                Err(CallError::Unknown("what the step waits for has not come yet".to_owned()))
-            }
-            Mode::Apply => {
-                self.shared.foresight.disturb();
-                let deadline = tokio::time::Instant::from_std(self.deadline);
-                tokio::select! {
-                    () = tokio::time::sleep(time) => Ok(Answer::Unit),
-                    () = tokio::time::sleep_until(deadline) => Err(CallError::TimedOut("the step's time is over".to_owned())),
-                    () = self.cancel.cancelled() => Err(CallError::Failed("the run was cancelled".to_owned())),
-                }
-            }
-        }
-    }
-
-    async fn baseline(&self, key: String, value: serde_json::Value) -> Result<serde_json::Value, CallError> {
-        let id = (self.instance.to_string(), key.clone());
-        {
-            let mut baselines = lock(&self.shared.baselines);
-            if let Some(first) = baselines.get(&id) {
-                return Ok(first.clone());
-            }
-            if !matches!(self.mode, Mode::Apply) {
-                return Ok(value);
-            }
-            baselines.insert(id, value.clone());
-        }
-        let event = Event::Baseline { instance: self.instance.clone(), key, value: value.clone() };
-        // Durable with the next intent. Before that nothing has been changed since, and another look gives the same.
-        self.note(event, false).await?;
-        Ok(value)
-    }
-
-    async fn issue(&self, receipt: Receipt) -> Response {
-        if !matches!(self.mode, Mode::Apply) {
-            return Ok(Answer::Unit);
-        }
-        let known = self.shared.receipts.newest(&receipt.kind, Some(&receipt.subject));
-        if !matches!(known, Ok(Some(known)) if known == receipt) {
-            self.shared
-                .receipts
-                .add(&receipt)
-                .map_err(|error| CallError::Failed(format!("the receipt cannot be kept: {error}")))?;
-        }
-        self.note(Event::Receipt { instance: self.instance.clone(), receipt }, false).await?;
-        Ok(Answer::Unit)
-    }
-
-    /// Whether the receipt is there without which nothing may be changed, and is still true.
-    pub(crate) async fn receipt(&self, needs: &NeedsReceipt) -> Result<(), CallError> {
-        let wanted = match &needs.subject {
-            Some(subject) => format!("a receipt of kind `{}` for {subject}", needs.kind),
-            None => format!("a receipt of kind `{}`", needs.kind),
-        };
-        let receipt = self.shared.receipts.newest(&needs.kind, needs.subject.as_deref());
-        let receipt = receipt.map_err(|error| CallError::Failed(format!("the receipts cannot be read: {error}")))?;
-        let Some(Receipt { place, made_at, subject, .. }) = receipt else {
-            return Err(CallError::Denied(format!("it needs {wanted}, and there is none: make that first")));
-        };
-        let SourceRef { target, path, sha256, .. } = &place;
-        let age = now_ms().saturating_sub(made_at);
-        if let Some(most) = needs.max_age_ms.filter(|most| age > *most) {
-            let minutes = |ms: u64| ms / 60_000;
-            return Err(CallError::Denied(format!(
-                "it needs {wanted} that is at most {} minutes old; the newest, of {subject}, is {} minutes old",
-                minutes(most),
-                minutes(age)
-            )));
-        }
-        if needs.off_host
-            && self.roles.iter().flat_map(|(_, hosts)| hosts).any(|host| *target == Target::Machine(host.clone()))
-        {
-            return Err(CallError::Denied(format!(
-                "it needs {wanted} off the host that it changes; {path} lies on {target} itself"
-            )));
-        }
-        let look = Look::Files(runbook_model::call::FilesLook::Sha256 { path: path.clone() });
-        match self.world.look(target, &look, &self.context(None, 0, None)).await {
-            Ok(Answer::Text(found)) if found == *sha256 => Ok(()),
-            Ok(Answer::Text(_)) => Err(CallError::Denied(format!(
-                "it needs {wanted}, and {path} on {target} is not any more what the receipt says: its SHA-256 is another one"
-            ))),
-            Ok(_) => Err(CallError::Failed(format!("{path} on {target}: an answer of another kind"))),
-            Err(error) => {
-                Err(CallError::Denied(format!("it needs {wanted}, and {path} on {target} cannot be read: {error}")))
-            }
-        }
-    }
-
-    pub(crate) fn required_receipt(&self) -> Option<&NeedsReceipt> {
-        self.needs_receipt.as_ref().filter(|_| matches!(self.mode, Mode::Apply))
     }
 
     /// Writes down that a call is not let through.

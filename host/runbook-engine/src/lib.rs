@@ -3,12 +3,14 @@
 
 pub mod ahead;
 mod attempt;
+mod back;
 pub mod backend;
 pub mod broker;
 mod change;
 pub mod compare;
 pub mod drill;
 pub mod journal;
+mod notes;
 mod places;
 pub mod plugin;
 pub mod receipts;
