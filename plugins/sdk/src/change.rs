@@ -82,9 +82,9 @@ impl<'a> Change<'a> {
     /// # use runbook_sdk::prelude::*;
     /// # fn f(machine: &Machine) -> Result<()> {
     /// let cmd = |program: &str| machine.cmd([program]).privileged();
-    /// cmd("/root/to-the-new-network")
+    /// cmd("/usr/local/sbin/to-the-new-network")
     ///     .change("move to the new network")
-    ///     .confirmed(cmd("/root/to-the-old-network"), Period::minutes(2), ["192.168.7.5"])
+    ///     .confirmed(cmd("/usr/local/sbin/to-the-old-network"), Period::minutes(2), ["192.168.7.5"])
     ///     .run()?;
     /// # Ok(()) }
     /// ```
