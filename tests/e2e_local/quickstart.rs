@@ -171,3 +171,11 @@ fn killed_after_any_record_it_comes_to_the_same_end() {
         assert_eq!(end.differences(&Tree::of(&q.scratch)), Vec::<String>::new(), "{cut}: {out}");
     }
 }
+
+#[test]
+fn it_can_be_taken_back() {
+    let q = Quickstart::new();
+    q.env.run(&q.args(&["exec"])).ok().last_line(FRESH);
+    q.env.run(&["undo"]).ok();
+    assert!(!q.scratch.exists(), "nothing of it is left");
+}
