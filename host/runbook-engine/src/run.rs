@@ -182,7 +182,7 @@ impl Engine {
         let of_block = block.map(|block| &runbook.steps[block.first..block.end]).unwrap_or_default();
         let includes = |instance: &Instance| match &what.step {
             None => true,
-            Some(step) => is_of(instance, step) || of_block.iter().any(|inner| is_of(instance, &inner.id)),
+            Some(step) => instance.is_of(step) || of_block.iter().any(|inner| instance.is_of(&inner.id)),
         };
         let scope = Scope { includes: &includes, spares: &|i| spares(runbook, i), force: what.force, redo: what.redo };
         let unwound = unwind::unwind(&self.shared, scope).await?;
@@ -230,7 +230,7 @@ impl Engine {
         let started = Instant::now();
         let progress = self.begin(runbook, Value::Null, header).await?;
         let inner = lock(&self.entered).remove(block).unwrap_or_default();
-        let of_block = |instance: &Instance| inner.iter().any(|step| is_of(instance, step));
+        let of_block = |instance: &Instance| inner.iter().any(|step| instance.is_of(step));
         if self.carry_out_later(Later::default(), &of_block, false, &progress).await? {
             let event = Event::Exited { block: block.to_owned(), how: BlockEnd::Released };
             self.shared.journal.append(event, false).await?;
@@ -403,7 +403,7 @@ impl Engine {
                     && outcome != StepOutcome::Cancelled
                 {
                     let path = level.path(&steps[index].id);
-                    self.unwind(level, &|instance| is_of(instance, &path), progress).await?;
+                    self.unwind(level, &|instance| instance.is_of(&path), progress).await?;
                 }
                 // A plan shows all that it can find.
                 if !goes_on || outcome == StepOutcome::Cancelled {
@@ -434,7 +434,7 @@ impl Engine {
         later: &Later,
     ) -> Result<StepOutcome, JournalError> {
         let inner = members_of(level.runbook, block, &level.prefix);
-        let of_block = |instance: &Instance| inner.iter().any(|step| is_of(instance, step));
+        let of_block = |instance: &Instance| inner.iter().any(|step| instance.is_of(step));
         let mine = {
             let mut later = lock(later);
             let (mine, others) = later.drain(..).partition(|(broker, _)| of_block(broker.instance()));
@@ -515,7 +515,7 @@ impl Engine {
         if self.shared.past.waiting().next().is_some() {
             // What a block that is held has deferred waits until a person has looked.
             let held: Vec<String> = lock(&self.entered).values().flatten().cloned().collect();
-            let held = |instance: &Instance| held.iter().any(|step| is_of(instance, step));
+            let held = |instance: &Instance| held.iter().any(|step| instance.is_of(step));
             let now = self.shared.history().await?;
             let old: Vec<_> = now
                 .waiting()
@@ -568,12 +568,6 @@ fn members(runbook: &Runbook, path: &str) -> Vec<String> {
         rest = inner;
     }
     runbook.block(rest).map(|block| members_of(runbook, block, &prefix)).unwrap_or_default()
-}
-
-/// Whether an instance is one of this step, or of a step that it includes.
-fn is_of(instance: &Instance, step: &str) -> bool {
-    let rest = instance.step.strip_prefix(step);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
 }
 
 /// Whether an undo leaves what this instance did.

@@ -39,6 +39,14 @@ pub struct Instance {
     pub item: Option<String>,
 }
 
+impl Instance {
+    /// Whether it is one of this step, or of a step that this one includes.
+    pub fn is_of(&self, step: &str) -> bool {
+        let rest = self.step.strip_prefix(step);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
+    }
+}
+
 impl std::fmt::Display for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.step)?;

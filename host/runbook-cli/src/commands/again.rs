@@ -170,6 +170,5 @@ pub(crate) async fn undo(args: args::Undo) -> Result<u8, CliError> {
 }
 
 fn knows(past: &History, begun: &Begun, step: &str) -> bool {
-    let of_step = |name: &str| name.strip_prefix(step).is_some_and(|r| r.is_empty() || r.starts_with(['/', '[']));
-    past.past.keys().any(|instance| of_step(&instance.step)) || begun.runbook.block(step).is_some()
+    past.past.keys().any(|instance| instance.is_of(step)) || begun.runbook.block(step).is_some()
 }

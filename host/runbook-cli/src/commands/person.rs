@@ -54,7 +54,7 @@ fn write_next(out: &mut impl Write, run: &str, history: &History, elapsed_ms: u6
         state.sessions()
     )?;
     for step in &history.steps {
-        let of_step = |instance: &Instance| instance.step.split(['/', '[']).next() == Some(&step.id);
+        let of_step = |instance: &Instance| instance.is_of(&step.id);
         let ended =
             history.past.iter().filter(|(instance, _)| of_step(instance)).filter_map(|(_, past)| past.ended.as_ref());
         let (sign, style) = match ended.map(|ended| ended.outcome).max() {

@@ -34,11 +34,7 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
     let run = runs_dir::find(args.run.as_deref())?;
     let begun = Begun::load(&run)?;
     let records = runs_dir::read(&run)?;
-    let is_meant = |instance: &Instance| {
-        args.step.as_deref().is_none_or(|step| {
-            instance.step.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
-        })
-    };
+    let is_meant = |instance: &Instance| args.step.as_deref().is_none_or(|step| instance.is_of(step));
     let Loaded { runbook, catalog, .. } = session::of_begun(&begun)?;
     let mut out = anstream::stdout().lock();
     if args.trace {
