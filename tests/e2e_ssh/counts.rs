@@ -140,7 +140,7 @@ fn the_journal_waits_for_the_disk_once_for_each_change() {
     let w20 = W20::new();
     let first = syncs(&w20.env, &["exec", "w20.toml"], APPLIED);
     w20.assert_converged();
-    let intended = journal(&w20.env).iter().filter(|r| matches!(r.event, Event::Intended { .. })).count();
+    let intended = w20.env.journal().iter().filter(|r| matches!(r.event, Event::Intended { .. })).count();
     assert!(intended >= 19, "each change is in the journal before it is made: {intended}");
     // The first and the last event; the runbook beside the journal, and the way to both; once for this installation, its key.
     const START: usize = 5;
@@ -148,7 +148,7 @@ fn the_journal_waits_for_the_disk_once_for_each_change() {
     assert!((intended..=intended + START + KEY).contains(&first), "{first} times for {intended} changes");
 
     let second = syncs(&w20.env, &["exec", "w20.toml"], UNCHANGED);
-    assert_eq!(second, START, "{}", last_run(&w20.env).display());
+    assert_eq!(second, START, "{}", w20.env.last_run().display());
 }
 
 /// `slow` gives the engine time to look ahead at all others; each of these then meets something else than was there.
