@@ -3,8 +3,9 @@
 //! `cargo xtask soak [SEEDS]` looks for runs that do not come to their end:
 //!
 //! 1. SEEDS evenings (10,000 where left out) in the simulated world, in which calls are lost and the process is killed;
-//! 2. a run on real SSH hosts, killed after every record of its journal and resumed;
-//! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back.
+//! 2. runs on real SSH hosts, on nodes with containerd and with pulumi, killed after every record of their journals and resumed;
+//! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back; and `runbooks/dr.toml`, killed after every
+//!    record and resumed, which takes hours.
 //!
 //! The second and third part need root, and what `tests/run ssh kube` installs.
 
@@ -16,6 +17,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Name of the cluster.
 const CLUSTER: &str = "soak";
+
+/// What makes the tests kill runs after every record.
+const EVERY_CUT: &str = "RUNBOOK_SOAK_EVERY_CUT";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -83,17 +87,21 @@ fn program() -> bool {
 }
 
 fn hosts() -> bool {
-    let mut tests =
-        cargo(&["test", "--package", "runbook-tests", "--features", "lab-ssh", "--test", "e2e_ssh", "durable"]);
-    program() && ends_well(tests.env("RUNBOOK_SOAK_EVERY_CUT", "1"))
+    let parts = [("e2e_ssh", "durable"), ("e2e_registry", "killed_on_the_way"), ("e2e_pulumi", "killed_on_the_way")];
+    program()
+        && parts.iter().all(|(test, part)| {
+            let args = ["test", "--package", "runbook-tests", "--features", "lab-ssh", "--test", test, part];
+            ends_well(cargo(&args).env(EVERY_CUT, "1"))
+        })
 }
 
 fn cluster() -> bool {
     let lab = |verb: &[&str]| ends_well(Command::new("tests/kube-lab/lab").args(verb).arg(CLUSTER));
     let tests = format!(
-        "eval \"$(tests/kube-lab/lab env {CLUSTER})\" && for part in durable blocks interrupted; do cargo test --package runbook-tests \
+        "eval \"$(tests/kube-lab/lab env {CLUSTER})\" && for part in durable blocks interrupted dr; do cargo test --package runbook-tests \
          --features lab-kube --test e2e_kube $part -- --test-threads 1 || exit 1; done"
     );
-    let well = program() && lab(&["up", "full"]) && ends_well(Command::new("sh").args(["-c", &tests]));
+    let well =
+        program() && lab(&["up", "full"]) && ends_well(Command::new("sh").args(["-c", &tests]).env(EVERY_CUT, "1"));
     lab(&["down"]) && well
 }
