@@ -1,0 +1,1 @@
+//! The laws that a plugin keeps, as a harness.
