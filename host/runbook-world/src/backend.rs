@@ -89,7 +89,7 @@ impl Backend for World {
         let done = Done {
             target: target.clone(),
             act: act.clone(),
-            instance: ctx.origin.as_ref().map(|origin| origin.instance.clone()),
+            call: ctx.origin.as_ref().map(|origin| (origin.instance.clone(), origin.call)),
             is_undo: ctx.origin.as_ref().is_some_and(|origin| origin.is_undo),
             touched: differences(&before, &state),
         };

@@ -1,6 +1,7 @@
 //! Worlds that an author describes, in TOML.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -48,6 +49,51 @@ pub struct Described {
     /// Programs of all machines, after their own.
     #[serde(default)]
     program: Vec<Rule>,
+    /// Harm that a plugin has to notice, besides each of its own changes being undone.
+    #[serde(default)]
+    sabotage: Vec<Sabotage>,
+}
+
+/// Harm that somebody does to a machine behind everybody's back.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sabotage {
+    /// Which machine.
+    pub on: String,
+    /// Values; an empty one is forgotten.
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    /// Files that are written.
+    #[serde(default)]
+    write: BTreeMap<String, String>,
+    /// What is removed.
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+impl Sabotage {
+    /// Does the harm.
+    pub fn strike(&self, state: &mut State) {
+        let Some(machine) = state.machines.get_mut(&self.on) else { return };
+        for (name, value) in &self.set {
+            match value.is_empty() {
+                true => drop(machine.values.remove(name)),
+                false => drop(machine.values.insert(name.clone(), value.clone())),
+            }
+        }
+        for (path, text) in &self.write {
+            machine.tree.put(path, Node::file(text, 0o644));
+        }
+        self.remove.iter().for_each(|path| machine.tree.remove(path));
+    }
+}
+
+impl fmt::Display for Sabotage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let touched: Vec<&str> =
+            self.set.keys().chain(self.write.keys()).chain(&self.remove).map(String::as_str).collect();
+        write!(f, "{} on {}", touched.join(", "), self.on)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,8 +148,8 @@ struct ClusterFile {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read(text: &str) -> Result<State, FileError> {
-    let Described { machine, controller, cluster, program } = toml::from_str(text)?;
+pub fn read(text: &str) -> Result<(State, Vec<Sabotage>), FileError> {
+    let Described { machine, controller, cluster, program, sabotage } = toml::from_str(text)?;
     let mut state = State::default();
     let shared = programs(program);
     for (name, file) in machine.into_iter().chain([("controller".to_owned(), controller)]) {
@@ -114,7 +160,7 @@ pub fn read(text: &str) -> Result<State, FileError> {
         let made = file.cluster(&name)?;
         state.clusters.insert(name, made);
     }
-    Ok(state)
+    Ok((state, sabotage))
 }
 
 fn programs(rules: Vec<Rule>) -> Vec<Arc<dyn Program>> {
@@ -212,7 +258,7 @@ metadata: {name: node1}
 
     #[test]
     fn a_world_is_read() {
-        let state = read(WORLD).expect("a world");
+        let (state, _) = read(WORLD).expect("a world");
         let node = &state.machines["node1"];
         assert_eq!(node.tree.get("/etc/secret").map(|node| (node.mode, node.owner.as_str())), Some((0o600, "app")));
         assert!(node.tree.is_directory("/srv/data") && node.tree.is_directory("/srv"));

@@ -38,8 +38,8 @@ pub struct Done {
     pub target: Target,
     /// What.
     pub act: Act,
-    /// Whose; none: the program's own.
-    pub instance: Option<Instance>,
+    /// Whose, and the number of the call; none: the program's own.
+    pub call: Option<(Instance, u32)>,
     /// Whether it took another one back.
     pub is_undo: bool,
     /// What is different since.
