@@ -27,6 +27,7 @@ use runbook_engine::plugin::Plugins;
 use runbook_engine::run::Actions;
 
 pub use case::{Case, CaseError};
+pub use runbook_world::file::LARGEST as LARGEST_CASE;
 use evening::Undisturbed;
 
 /// What a plugin must keep to.

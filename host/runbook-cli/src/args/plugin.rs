@@ -30,6 +30,21 @@ pub(crate) enum Plugin {
   runbook plugin doc core               a plugin of the program
   runbook plugin doc ./mine.wasm")]
     Doc(Doc),
+    /// Try the laws of plugins: plans change nothing and tell the truth, runs can be cut off and taken back, hosts may lie
+    ///
+    /// Each case is a runbook, cases/NAME.toml, and the world that it runs in, cases/NAME.world.toml: machines and clusters in memory. A law
+    /// that is broken is shown with the command that repeats it; one that could not be judged is no pass.
+    #[command(after_help = "The laws:
+  1 a plan changes nothing               5 an undo puts back what was there before
+  2 a plan predicts what apply does      6 sabotage is noticed
+  3 the second apply finds nothing       7 it stays within its grants and limits,
+  4 cut off anywhere, it ends the same     whatever hosts do, and tells no secret
+
+Examples:
+  runbook plugin verify .                             the project in this folder, with its cases/
+  runbook plugin verify ./mine.wasm --cases tests
+  runbook plugin verify core --cases plugins/core/cases --case file --law 4")]
+    Verify(Verify),
 }
 
 /// `runbook plugin inspect`.
@@ -84,4 +99,24 @@ pub(crate) struct Doc {
     /// Where the page goes; stdout where left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// `runbook plugin verify`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// A project's folder, a plugin of the program, or the path of a component
+    #[arg(value_name = "PLUGIN", default_value = ".")]
+    pub(crate) plugin: String,
+    /// Where the cases lie; cases/ of the project, or beside the component, where left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cases: Option<PathBuf>,
+    /// Only this case
+    #[arg(long, value_name = "NAME")]
+    pub(crate) case: Option<String>,
+    /// Only these laws
+    #[arg(long = "law", value_name = "NUMBER", value_delimiter = ',')]
+    pub(crate) laws: Vec<usize>,
+    /// Only this trial of a law, as a breach names it
+    #[arg(long, value_name = "TRIAL")]
+    pub(crate) at: Option<String>,
 }

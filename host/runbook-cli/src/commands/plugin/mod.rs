@@ -6,6 +6,7 @@ mod inspect;
 mod new;
 mod project;
 mod test;
+mod verify;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) async fn run(command: args::Plugin) -> Result<u8, CliError> {
         args::Plugin::Build(args) => build::run(&args).await,
         args::Plugin::Test(args) => test::run(&args).await,
         args::Plugin::Doc(args) => doc::run(&args).await,
+        args::Plugin::Verify(args) => verify::run(&args).await,
     }
 }
 
