@@ -121,8 +121,25 @@ impl<'a> Evening<'a> {
         let engine = self.engine(verb, crash)?;
         let header = Header { program: "law".to_owned(), pid: 1, ..Header::default() };
         let ended = engine.run(&self.case.runbook, self.case.inputs.clone(), header).await;
+        if let (Err(_), Some((after, _))) = (&ended, crash) {
+            self.tear(after)?;
+        }
         self.goodbye(ended.is_ok()).await;
         Ok(ended)
+    }
+
+    /// What came after the last record never reached the disk, but for a piece of it.
+    fn tear(&self, after: u64) -> Result<(), Trouble> {
+        let path = self.folder.path().join("run").join(runbook_model::journal::FILE);
+        let text = self.journal();
+        let after = usize::try_from(after).unwrap_or(usize::MAX);
+        let whole: usize = text.split_inclusive('\n').take(after).map(str::len).sum();
+        let piece = text.get(whole..whole + after % 40).unwrap_or_default();
+        let piece = piece.split('\n').next().unwrap_or_default();
+        std::fs::write(&path, format!("{}{piece}", &text[..whole]))
+            .map_err(|error| Trouble::Unjudged(format!("the journal of a trial: {error}")))?;
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).truncate(after);
+        Ok(())
     }
 
     /// A session that nothing disturbs.

@@ -1,0 +1,125 @@
+//! `runbook plugin verify`: a plugin that breaks a law is found out, and the shipped ones break none.
+
+use std::path::PathBuf;
+
+use runbook_tests::{Outcome, TestEnv, component, tests_dir};
+
+/// The secret that the harness makes up for the input `token`, letter by letter.
+const SPELLED: &str = "M-x-q-3-c-4-6-9-e-9-d-6-c-5-8-7-5-d-3-7-a-4-3-f";
+
+fn world() -> String {
+    format!(
+        r#"
+[machine.n1]
+values = {{ counted = "0" }}
+files = {{ "/srv/conf" = "old\n", "/etc/shadow" = "root:x\n" }}
+[[program]]
+argv = ["count-me"]
+set = {{ counted = "1" }}
+[[program]]
+argv = ["rewrite"]
+write = {{ "/srv/conf" = "new\n", "/srv/rewritten" = "" }}
+[[program]]
+argv = ["unwrite"]
+write = {{ "/srv/conf" = "old\n" }}
+remove = ["/srv/rewritten"]
+[[program]]
+argv = ["append"]
+append = {{ "/srv/log" = "line\n" }}
+[[program]]
+argv = ["say", "{{word}}"]
+stdout = "{{word}}"
+[[program]]
+argv = ["spell"]
+stdout = "{SPELLED}"
+"#
+    )
+}
+
+/// A case for each action, and what comes of it.
+struct Lawless {
+    env: TestEnv,
+    plugin: PathBuf,
+}
+
+impl Lawless {
+    fn new(actions: &[&str]) -> Self {
+        let env = TestEnv::new();
+        for action in actions {
+            let runbook = format!(
+                "schema = 1\nname = \"x\"\n[inputs.token]\ntype = \"secret\"\nfrom = {{ env = \"TOKEN\" }}\n\
+                 [hosts.n1]\naddress = \"192.0.2.1\"\n\
+                 [[step]]\nid = \"it\"\nuses = \"lawless/{action}\"\non = \"n1\"\nwith = {{ token = \"{{{{ inputs.token }}}}\" }}\n"
+            );
+            env.write(&format!("cases/{action}.toml"), runbook);
+            env.write(&format!("cases/{action}.world.toml"), world());
+        }
+        Self { env, plugin: component("lawless") }
+    }
+
+    fn verify(&self, more: &[&str]) -> Outcome {
+        let plugin = self.plugin.display().to_string();
+        self.env.run(&[&["plugin", "verify", &plugin, "--cases", "cases"], more].concat())
+    }
+}
+
+#[test]
+fn each_law_that_is_broken_is_found_out() {
+    let broken = [
+        ("peeks", 1, "after the plan, `counted` of n1 is another"),
+        ("understates", 2, "the plan says: write /srv/copy on n1; apply does: write /srv/copy on n1"),
+        ("grows", 3, "the second apply changes something: write /srv/count on n1"),
+        ("repeats", 4, "it comes to another end: /srv/log on n1 is another"),
+        ("forgets", 5, "after the undo, /srv/log on n1 is not as it was before"),
+        ("blind", 6, "somebody undid /srv/data on n1, and neither converge nor verify notices"),
+        ("reaches", 7, "asks for what it is not granted: read /etc/shadow on n1"),
+        ("panics", 7, "the plugin crashed"),
+        ("spins", 7, "it made more than 5000 calls"),
+        ("tells", 7, "the secret `token` stands in the journal"),
+    ];
+    let actions: Vec<&str> = broken.iter().map(|(action, ..)| *action).chain(["honest"]).collect();
+    let lawless = Lawless::new(&actions);
+    for (action, law, told) in broken {
+        let out = lawless.verify(&["--case", action]).code(1);
+        out.stdout_has(&format!("{action} breaks law {law}, ")).stdout_has(told);
+    }
+    lawless.verify(&["--case", "honest"]).ok().last_line("kept: 7 hold, 0 not judged, 0 broken");
+}
+
+#[test]
+fn a_breach_is_repeated_by_the_command_that_it_names() {
+    let lawless = Lawless::new(&["repeats", "blind"]);
+    for action in ["repeats", "blind"] {
+        let out = lawless.verify(&["--case", action]).code(1);
+        let once_more = out.stdout.lines().find_map(|line| line.trim().strip_prefix("once more: runbook "));
+        let words: Vec<&str> = once_more.expect("it is named").split(' ').collect();
+        assert!(words.contains(&"--at"), "{words:?}");
+        lawless.env.run(&words).code(1).stdout_has(&format!("{action} breaks law")).stdout_has("0 hold");
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_no_pass() {
+    let lawless = Lawless::new(&["honest"]);
+    lawless.env.write("cases/honest.world.toml", "[machine.n1.files]\n\"/srv\" = \"no directory\"\n".to_owned());
+    let out = lawless.verify(&[]).ok();
+    out.stdout_has("the case does not end well").stdout_has("0 hold, 7 not judged");
+    lawless.env.write("cases/honest.world.toml", "[machine.n1]\nfile = 1\n".to_owned());
+    lawless.verify(&[]).code(3).stderr_has("unknown field");
+    lawless.verify(&["--case", "none"]).code(2).stderr_has("no case `none`");
+    lawless.verify(&["--law", "8"]).code(2).stderr_has("there is no law 8");
+}
+
+/// What has no case yet: whoever adds an action adds a case for it, or a line here that says that there is none.
+const WITHOUT: &[(&str, &[&str])] = &[("core", &[])];
+
+#[test]
+fn the_shipped_plugins_keep_the_laws() {
+    for (plugin, without) in WITHOUT {
+        let env = TestEnv::new();
+        let cases = tests_dir().join(format!("../plugins/{plugin}/cases")).display().to_string();
+        let out = env.run(&["plugin", "verify", plugin, "--cases", &cases]).ok();
+        let uncovered = out.stdout.lines().find_map(|line| line.strip_prefix("not judged, since no case uses it: "));
+        assert_eq!(uncovered.unwrap_or_default(), without.join(", "), "{plugin}");
+    }
+}
