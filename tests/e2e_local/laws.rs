@@ -80,7 +80,7 @@ fn each_law_that_is_broken_is_found_out() {
     let actions: Vec<&str> = broken.iter().map(|(action, ..)| *action).chain(["honest"]).collect();
     let lawless = Lawless::new(&actions);
     for (action, law, told) in broken {
-        let out = lawless.verify(&["--case", action]).code(1);
+        let out = lawless.verify(&["--case", action, "--law", &law.to_string()]).code(1);
         out.stdout_has(&format!("{action} breaks law {law}, ")).stdout_has(told);
     }
     lawless.verify(&["--case", "honest"]).ok().last_line("kept: 7 hold, 0 not judged, 0 broken");

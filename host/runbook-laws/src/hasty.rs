@@ -35,14 +35,14 @@ impl Hasty {
     }
 
     fn note<T>(&self, result: Result<T, PluginError>, clock: &Clock) -> Result<T, PluginError> {
+        let many = clock.calls.load(Ordering::Relaxed) > CALLS;
         let broke = match &result {
+            _ if many => Some(format!("it made more than {CALLS} calls")),
             Err(error @ (PluginError::Crashed { .. } | PluginError::Limit { .. } | PluginError::Unfit { .. })) => {
                 Some(error.to_string())
             }
             Err(PluginError::Call(_) | PluginError::BadAnswer { .. }) | Ok(_) => None,
         };
-        let many = clock.calls.load(Ordering::Relaxed) > CALLS;
-        let broke = broke.or_else(|| many.then(|| format!("it made more than {CALLS} calls")));
         if let Some(broke) = broke {
             self.broke.lock().unwrap_or_else(PoisonError::into_inner).push(broke);
         }

@@ -27,8 +27,8 @@ use runbook_engine::plugin::Plugins;
 use runbook_engine::run::Actions;
 
 pub use case::{Case, CaseError};
-pub use runbook_world::file::LARGEST as LARGEST_CASE;
 use evening::Undisturbed;
+pub use runbook_world::file::LARGEST as LARGEST_CASE;
 
 /// What a plugin must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use runbook_model::call::{
     Response, SshAct, SshLook, Target,
 };
 
-use crate::machine::{Invocation, fill};
+use crate::machine::{Invocation, fill, output};
 use crate::state::State;
 
 impl State {
@@ -94,7 +94,7 @@ impl State {
                 machine.boots += 1;
                 // Programs that describe what a boot does.
                 machine.run(&Invocation::pseudo(["(boot)"]), false);
-                Output { exit: Exit::Code(0), stdout: Bytes::default(), stderr: Bytes::default() }
+                output(0, "")
             }
             SshAct::Http { request, .. } => {
                 let response = self.http(target, request, secrets)?;
@@ -139,7 +139,10 @@ impl State {
     ) -> Result<Finding, CallError> {
         if let (SshAct::Reboot { .. }, Prior::Process { boot_id, .. }) = (act, prior) {
             let machine = self.known(target)?;
-            return Ok(if machine.boot_id() == *boot_id { Finding::NotDone } else { Finding::Done(Answer::Unit) });
+            return Ok(match machine.boot_id() == *boot_id {
+                true => Finding::NotDone,
+                false => Finding::Done(Answer::Outcome(Outcome::Done(output(0, "")))),
+            });
         }
         let Some(mark) = &ctx.mark else { return Ok(Finding::Unclear("it has no mark".to_owned())) };
         let noted = self.marks.get(&(target.to_string(), mark.run.clone(), mark.record)).cloned();

@@ -27,7 +27,10 @@ fn peeks(_: Input) -> Result<()> {
 fn understates(_: Input) -> Result<()> {
     let machine = machine()?;
     let change = machine.cmd(["rewrite"]).change("rewrite").alters(["service:other"]);
-    change.done_when(machine.cmd(["test", "-e", "/srv/rewritten"]).reads(["path:/srv/rewritten"])).undo(machine.cmd(["unwrite"])).run()?;
+    change
+        .done_when(machine.cmd(["test", "-e", "/srv/rewritten"]).reads(["path:/srv/rewritten"]))
+        .undo(machine.cmd(["unwrite"]))
+        .run()?;
     let text = machine.files().read_text("/srv/conf")?;
     machine.files().file("/srv/copy").text(text).ensure()?;
     Ok(())
