@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod call;
+pub mod cassette;
 pub mod condition;
 pub mod delta;
 pub mod diagnostic;

@@ -21,7 +21,7 @@ pub(crate) enum Plugin {
     New(New),
     /// Compile a plugin's project, and check that the component fits this version of runbook
     Build(Project),
-    /// Run the tests of a plugin's project: its unit tests, then whether the component can be built and loaded
+    /// Run the tests of a plugin's project: its unit tests, whether the component can be built and loaded, its cassettes, its cases
     Test(Project),
     /// Write the page of a plugin: what it can do, what it asks for, and its examples, which are tried before
     #[command(after_help = "Examples:
@@ -30,6 +30,14 @@ pub(crate) enum Plugin {
   runbook plugin doc core               a plugin of the program
   runbook plugin doc ./mine.wasm")]
     Doc(Doc),
+    /// Write a cassette: what a step of a run asked and was answered, for `runbook plugin test` to replay without any host
+    ///
+    /// It is one JSON file with what the journal shows of the step, secrets by their names. Sealed contents are no part of it; addresses and
+    /// texts that the plugin was answered are. Put it into cassettes/ of the plugin's project.
+    #[command(after_help = "Examples:
+  runbook plugin record --step registry -o cassettes/registry.json   of the last run
+  runbook plugin record 20261121 --step registry")]
+    Record(Record),
     /// Try the laws of plugins: plans change nothing and tell the truth, runs can be cut off and taken back, hosts may lie
     ///
     /// Each case is a runbook, cases/NAME.toml, and the world that it runs in, cases/NAME.world.toml: machines and clusters in memory. A law
@@ -119,4 +127,25 @@ pub(crate) struct Verify {
     /// Only this trial of a law, as a breach names it
     #[arg(long, value_name = "TRIAL")]
     pub(crate) at: Option<String>,
+}
+
+/// `runbook plugin record`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Record {
+    /// The run, by the beginning of its name; the last one where left out
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// The step, as `runbook show` names it; the only one where left out
+    #[arg(long, value_name = "ID")]
+    pub(crate) step: Option<String>,
+    /// Where it goes; ./STEP.json where left out
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+impl Verify {
+    /// All laws in all cases of a project.
+    pub(crate) fn of_project(dir: &std::path::Path) -> Self {
+        Self { plugin: dir.display().to_string(), cases: None, case: None, laws: Vec::new(), at: None }
+    }
 }
