@@ -123,3 +123,57 @@ fn the_shipped_plugins_keep_the_laws() {
         assert_eq!(uncovered.unwrap_or_default(), without.join(", "), "{plugin}");
     }
 }
+
+/// A project that is built already, and a run of its plugin on this machine.
+fn recorded() -> (TestEnv, PathBuf) {
+    let env = TestEnv::new().var("TOKEN", "sesame-open-yourself");
+    for (name, text) in [
+        ("plugin.toml", "name = \"lawless\"\n".to_owned()),
+        ("test.sh", "true\n".to_owned()),
+        ("build.sh", format!("mkdir -p build && cp {} build/lawless.wasm\n", component("lawless").display())),
+    ] {
+        env.write(&format!("lawless/{name}"), text);
+    }
+    let path = env.dir().join("written");
+    let runbook = format!(
+        "schema = 1\nname = \"x\"\n[plugins]\nlawless = \"./lawless/build/lawless.wasm\"\n\
+         [inputs.token]\ntype = \"secret\"\nfrom = {{ env = \"TOKEN\" }}\n[hosts.here]\ntransport = \"local\"\n\
+         [[step]]\nid = \"it\"\nuses = \"lawless/honest\"\non = \"here\"\nallow = \"asked\"\n\
+         with = {{ path = \"{}\", token = \"{{{{ inputs.token }}}}\" }}\n",
+        path.display()
+    );
+    env.write("x.toml", runbook);
+    env.run(&["plugin", "build", "lawless"]).ok();
+    env.run(&["exec", "x.toml"]).ok();
+    (env, path)
+}
+
+#[test]
+fn a_cassette_is_replayed_without_the_host() {
+    let (env, path) = recorded();
+    std::fs::write(&path, "before, and kept under seal").expect("our own file");
+    env.run(&["exec", "x.toml"]).ok();
+    std::fs::create_dir(env.work().join("lawless/cassettes")).expect("our own folder");
+    env.run(&["plugin", "record", "--step", "it", "-o", "lawless/cassettes/it.json"]).ok();
+    env.run(&["plugin", "record", "-o", "lawless/cassettes/it.json"]).code(2).stderr_has("-o FILE says where it goes");
+    env.run(&["plugin", "record", "--step", "other"]).code(2).stderr_has("it has it");
+
+    let file = env.work().join("lawless/cassettes/it.json");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    for told in ["sesame", "under seal", "x.toml", "\"kept\""] {
+        assert!(!text.contains(told), "{told} stands in {text}");
+    }
+    assert!(text.contains("secret:token") || text.contains("\"secret\": \"token\""), "{text}");
+
+    // The world is gone; what it answered is not.
+    std::fs::remove_file(&path).expect("our own file");
+    env.run(&["plugin", "test", "lawless"]).ok().stderr_has("it.json: the same, 1 calls").stderr_has("1 cassettes");
+    assert!(!path.exists(), "a replay touches nothing");
+
+    // As if the plugin had done something else when it was recorded.
+    std::fs::write(&file, text.replace("\"mode\": 384", "\"mode\": 420")).expect("our own file");
+    let out = env.run(&["plugin", "test", "lawless"]).code(1);
+    out.stdout_has("differs after 0 calls").stderr_has("1 of 1 cassettes: the plugin acts differently now");
+    std::fs::write(&file, "{\"cassette\": 2}").expect("our own file");
+    env.run(&["plugin", "test", "lawless"]).code(3).stderr_has("a cassette of version 2");
+}

@@ -12,8 +12,15 @@ fn machine() -> Result<Machine> {
     Machine::target("host")
 }
 
-fn honest(_: Input) -> Result<()> {
-    machine()?.files().file("/srv/data").text("data\n").ensure()?;
+#[derive(Deserialize)]
+struct Honest {
+    path: String,
+    token: Option<Text>,
+}
+
+fn honest(input: Honest) -> Result<()> {
+    let token = input.token.unwrap_or_else(|| "data".into());
+    machine()?.files().file(input.path).text(token).mode(0o600).ensure()?;
     Ok(())
 }
 
