@@ -139,6 +139,8 @@ impl<'a> Evening<'a> {
         std::fs::write(&path, format!("{}{piece}", &text[..whole]))
             .map_err(|error| Trouble::Unjudged(format!("the journal of a trial: {error}")))?;
         self.records.lock().unwrap_or_else(PoisonError::into_inner).truncate(after);
+        // What a plugin asked for that could not be told of the end of its run is nobody's to describe.
+        self.world.state().gaps.clear();
         Ok(())
     }
 

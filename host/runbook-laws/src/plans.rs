@@ -40,8 +40,12 @@ impl Harness {
         for instance in instances(&undisturbed.records).union(&instances(&records)) {
             let is = |other: &Instance| other == instance;
             let planned = planned(&records, &is);
+            // A proof that needs a change is no part of the plan, where it leaves nothing that lasts.
+            let proofs = proofs(&undisturbed.records, instance);
             let applied: Vec<Step> = made(&undisturbed.records)
-                .filter(|made| is(made.instance))
+                .filter(|made| {
+                    is(made.instance) && !(made.change.effect.repeats && proofs.is_some_and(|seq| seq < made.seq))
+                })
                 .map(|made| Step {
                     text: words::request(made.request),
                     act: &made.change.act,
@@ -106,6 +110,12 @@ fn open(records: &[Record]) -> BTreeSet<Instance> {
         _ => None,
     });
     open.collect()
+}
+
+/// Where the post-conditions of an instance were looked at.
+fn proofs(records: &[Record], of: &Instance) -> Option<u64> {
+    let verifying = |record: &&Record| matches!(&record.event, Event::Verifying { instance } if instance == of);
+    records.iter().find(verifying).map(|record| record.seq)
 }
 
 /// What was planned without a doubt and not made.
