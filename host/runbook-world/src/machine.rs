@@ -66,6 +66,16 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// Its words as a list, each of scripts shortened.
+    pub(crate) fn said(&self) -> String {
+        const SHOWN: usize = 60;
+        let short = |word: &String| match word.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{:?}...", &word[..end]),
+            None => format!("{word:?}"),
+        };
+        format!("[{}]", self.argv.iter().map(short).collect::<Vec<_>>().join(", "))
+    }
+
     /// What is asked of a machine that is no command, under the name of a program that nobody else has: `(http)`, `(tcp)`.
     pub(crate) fn pseudo<const N: usize>(argv: [&str; N]) -> Self {
         Self { argv: argv.map(str::to_owned).to_vec(), ..Self::default() }

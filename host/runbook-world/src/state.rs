@@ -162,7 +162,7 @@ impl State {
     /// Runs a command. What nobody described is a gap, and fails.
     pub(crate) fn execute(&mut self, target: &Target, call: &Invocation, half: bool) -> Result<Output, CallError> {
         let output = self.change_machine(target)?.run(call, half);
-        output.ok_or_else(|| self.gap(format!("{target} has no program for `{}`", call.argv.join(" "))))
+        output.ok_or_else(|| self.gap(format!("{target} has no program for {}", call.said())))
     }
 
     pub(crate) fn gap(&mut self, what: String) -> CallError {

@@ -252,8 +252,7 @@ impl Cluster {
 
     fn execute(&mut self, pod: &ObjectRef, call: &Invocation, half: bool) -> Result<PodOutput, Missing> {
         let output = self.pod(pod).map_err(Missing::Call)?.run(call, half);
-        let output =
-            output.ok_or_else(|| Missing::Program(format!("{pod} has no program for `{}`", call.argv.join(" "))))?;
+        let output = output.ok_or_else(|| Missing::Program(format!("{pod} has no program for {}", call.said())))?;
         let exit_code = match output.exit {
             Exit::Code(code) => code,
             Exit::Signal(_) => 137,
