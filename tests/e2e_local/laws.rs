@@ -111,13 +111,31 @@ fn what_cannot_be_judged_is_no_pass() {
 }
 
 /// What has no case yet: whoever adds an action adds a case for it, or a line here that says that there is none.
-const WITHOUT: &[(&str, &[&str])] = &[("core", &[])];
+const WITHOUT: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("microk8s", &[]),
+    ("net", &[]),
+    // A world for it would have to be a storage engine.
+    ("openebs", &["openebs/migrate"]),
+    ("pulumi", &[]),
+    ("volume", &[]),
+];
 
 #[test]
 fn the_shipped_plugins_keep_the_laws() {
+    let env = TestEnv::new();
+    let shipped = std::fs::read_dir(tests_dir().join("../plugins")).expect("our own folder");
+    let names = shipped.filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.join("plugin.toml").is_file()));
+    let mut names: Vec<String> = names.map(|path| path.file_name().unwrap_or_default().display().to_string()).collect();
+    names.sort();
+    assert_eq!(names, WITHOUT.iter().map(|(plugin, _)| *plugin).collect::<Vec<_>>());
     for (plugin, without) in WITHOUT {
-        let env = TestEnv::new();
-        let cases = tests_dir().join(format!("../plugins/{plugin}/cases")).display().to_string();
+        let folder = tests_dir().join(format!("../plugins/{plugin}/cases"));
+        if !folder.is_dir() {
+            assert!(!without.is_empty(), "{plugin} has no cases");
+            continue;
+        }
+        let cases = folder.display().to_string();
         let out = env.run(&["plugin", "verify", plugin, "--cases", &cases]).ok();
         let uncovered = out.stdout.lines().find_map(|line| line.strip_prefix("not judged, since no case uses it: "));
         assert_eq!(uncovered.unwrap_or_default(), without.join(", "), "{plugin}");

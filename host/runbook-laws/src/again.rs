@@ -32,6 +32,10 @@ impl Harness {
         let lasting = self.lasting(case, undisturbed);
         let things: Vec<Thing> = differences(before, end).into_iter().filter(|thing| lasting.contains(thing)).collect();
         let mut trials = 0;
+        let named = |what: &String| things.iter().any(|thing| thing.to_string() == *what);
+        if let Some(what) = case.unnoticed.keys().find(|what| !named(what)) {
+            return Err(Trouble::Unjudged(format!("`unnoticed` of the case names {what}, which it does not change")));
+        }
         for (number, thing) in things.iter().enumerate().filter(|(number, _)| self.is_meant(&number.to_string())) {
             let mut state = end.clone();
             state.sabotage(thing, before);
@@ -52,7 +56,11 @@ impl Harness {
         }
         match trials {
             0 => Err(Trouble::Unjudged("the case leaves nothing that could be undone behind its back".to_owned())),
-            trials => Ok(Judgement::holds(trials)),
+            trials => {
+                let declared =
+                    case.unnoticed.iter().map(|(what, why)| format!("declared: {what} is not missed: {why}"));
+                Ok(Judgement::Holds { trials, notes: declared.collect() })
+            }
         }
     }
 
@@ -76,10 +84,11 @@ impl Harness {
         let noticed = ended.outcome != RunOutcome::Succeeded
             || made(&records).any(|made| !made.change.effect.repeats && !self.is_fleeting(case, made.instance))
             || records.iter().any(|record| says(&record.event));
-        if noticed {
-            return Ok(());
-        }
-        let breach = Breach::of(format!("somebody undid {what}, and neither converge nor verify notices"));
-        Err(breach.at(number.to_string()).after(calls(&records, u64::MAX)).into())
+        let what = match (noticed, case.unnoticed.contains_key(what)) {
+            (true, false) | (false, true) => return Ok(()),
+            (false, false) => format!("somebody undid {what}, and neither converge nor verify notices"),
+            (true, true) => format!("`unnoticed` of the case is not true any more: {what} is missed"),
+        };
+        Err(Breach::of(what).at(number.to_string()).after(calls(&records, u64::MAX)).into())
     }
 }

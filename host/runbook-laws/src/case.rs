@@ -22,6 +22,8 @@ pub struct Case {
     pub(crate) runbook: Runbook,
     pub(crate) world: State,
     pub(crate) sabotage: Vec<Sabotage>,
+    /// Harm that need not be noticed, and why.
+    pub(crate) unnoticed: BTreeMap<String, String>,
     pub(crate) inputs: Inputs,
     /// Made up for the case.
     pub(crate) secrets: BTreeMap<String, String>,
@@ -59,7 +61,7 @@ impl Case {
     pub fn read(name: &str, file: &str, runbook: &str, world: &str, catalog: &dyn Catalog) -> Result<Self, CaseError> {
         let (loaded, diagnostics) = parse::load(file, runbook, &Alone, catalog);
         let runbook = loaded.ok_or(CaseError::Runbook(diagnostics))?;
-        let (world, sabotage) = file::read(world)?;
+        let file::Read { state: world, sabotage, unnoticed } = file::read(world)?;
         let made_up = |def: &&runbook_model::plan::InputDef| def.kind == InputType::Secret;
         let read = runbook.inputs.iter().filter(made_up).map(|def| (def.name.clone(), Ok(secret(&def.name))));
         let resolved = inputs::resolve(&runbook.inputs, &BTreeMap::new(), &read.collect());
@@ -70,7 +72,7 @@ impl Case {
         let hosts = runbook.hosts.iter().map(|host| Ok(resolve::view(&resolve::host(host, &scope)?, None)));
         let hosts = hosts.collect::<Result<_, _>>().map_err(wrong)?;
         let inputs = Inputs { values: scope.inputs, vars: scope.vars, hosts: Arc::new(hosts), ..Inputs::default() };
-        Ok(Self { name: name.to_owned(), runbook, world, sabotage, inputs, secrets: resolved.secrets })
+        Ok(Self { name: name.to_owned(), runbook, world, sabotage, unnoticed, inputs, secrets: resolved.secrets })
     }
 
     /// The actions that it uses, as "plugin/action".

@@ -200,7 +200,7 @@ impl Harness {
             Law::Predicts => self.predicts(case, undisturbed).await,
             Law::Converges => self.converges(case, undisturbed).await,
             Law::Resumes => self.resumes(case, undisturbed).await,
-            Law::Undoes => self.undoes(case, undisturbed).await,
+            Law::Undoes => self.undoes(case).await,
             Law::Notices => self.notices(case, undisturbed).await,
             Law::Contained => self.contained(case, undisturbed).await,
         }

@@ -36,7 +36,7 @@ pub enum FileError {
 /// A world as it is written down.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Described {
+struct Described {
     /// Machines of the inventory, by name.
     #[serde(default)]
     machine: BTreeMap<String, MachineFile>,
@@ -52,6 +52,19 @@ pub struct Described {
     /// Harm that a plugin has to notice, besides each of its own changes being undone.
     #[serde(default)]
     sabotage: Vec<Sabotage>,
+    /// Harm that is not noticed, as [`Thing`](crate::Thing) names it, and why that is right.
+    #[serde(default)]
+    unnoticed: BTreeMap<String, String>,
+}
+
+/// What a description describes.
+pub struct Read {
+    /// The world.
+    pub state: State,
+    /// Harm that a plugin has to notice.
+    pub sabotage: Vec<Sabotage>,
+    /// Harm that it need not notice, and why.
+    pub unnoticed: BTreeMap<String, String>,
 }
 
 /// Harm that somebody does to a machine behind everybody's back.
@@ -148,8 +161,8 @@ struct ClusterFile {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read(text: &str) -> Result<(State, Vec<Sabotage>), FileError> {
-    let Described { machine, controller, cluster, program, sabotage } = toml::from_str(text)?;
+pub fn read(text: &str) -> Result<Read, FileError> {
+    let Described { machine, controller, cluster, program, sabotage, unnoticed } = toml::from_str(text)?;
     let mut state = State::default();
     let shared = programs(program);
     for (name, file) in machine.into_iter().chain([("controller".to_owned(), controller)]) {
@@ -160,7 +173,7 @@ pub fn read(text: &str) -> Result<(State, Vec<Sabotage>), FileError> {
         let made = file.cluster(&name)?;
         state.clusters.insert(name, made);
     }
-    Ok((state, sabotage))
+    Ok(Read { state, sabotage, unnoticed })
 }
 
 fn programs(rules: Vec<Rule>) -> Vec<Arc<dyn Program>> {
@@ -258,7 +271,7 @@ metadata: {name: node1}
 
     #[test]
     fn a_world_is_read() {
-        let (state, _) = read(WORLD).expect("a world");
+        let Read { state, .. } = read(WORLD).expect("a world");
         let node = &state.machines["node1"];
         assert_eq!(node.tree.get("/etc/secret").map(|node| (node.mode, node.owner.as_str())), Some((0o600, "app")));
         assert!(node.tree.is_directory("/srv/data") && node.tree.is_directory("/srv"));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use runbook_engine::backend::Secrets;
 use runbook_model::bytes::Bytes;
 use runbook_model::call::{CallError, Command, Exit, Facts, Input, Output, Text, TextPart};
+use runbook_model::delta::sha256;
 
 use crate::tree::Tree;
 
@@ -123,11 +124,24 @@ impl Machine {
     /// Runs a command; none: it has no such program.
     pub(crate) fn run(&mut self, call: &Invocation, half: bool) -> Option<Output> {
         let programs = self.programs.clone();
-        programs.iter().find_map(|program| program.run(self, call, half)).or_else(|| self.built_in(call))
+        let own = programs.iter().find_map(|program| program.run(self, call, half));
+        own.or_else(|| self.built_in(call))
+    }
+
+    /// What a program says of some paths. One that is not there is an error, and the others are told all the same.
+    fn for_each(&self, paths: &[&str], say: impl Fn(&Tree, &str) -> Option<String>) -> Output {
+        let (mut said, mut errors) = (String::new(), String::new());
+        for path in paths {
+            match say(&self.tree, path) {
+                Some(text) => said += &text,
+                None => errors += &format!("can't open '{path}': No such file or directory\n"),
+            }
+        }
+        Output { stderr: Bytes::from(errors.as_str()), ..output(i32::from(!errors.is_empty()), said) }
     }
 
     /// The few programs that every machine has.
-    fn built_in(&self, call: &Invocation) -> Option<Output> {
+    fn built_in(&mut self, call: &Invocation) -> Option<Output> {
         let words: Vec<&str> = call.argv.iter().map(String::as_str).collect();
         let holds = |holds: bool| Some(output(i32::from(!holds), ""));
         match words[..] {
@@ -140,6 +154,19 @@ impl Machine {
             }),
             // No file here has an age of its own.
             ["stat", "-L", "-c", "%Y", path] if self.tree.read(path).is_ok() => Some(output(0, "1767225600\n")),
+            ["sha256sum", ref paths @ ..] => Some(self.for_each(paths, |tree, path| {
+                tree.read(path).ok().map(|content| format!("{}  {path}\n", sha256(content)))
+            })),
+            ["stat", "-c", "%a %u %g %n", ref paths @ ..] => Some(self.for_each(paths, |tree, path| {
+                let node = tree.get(path)?;
+                let id = |name: &str| if name == "root" { "0".to_owned() } else { name.to_owned() };
+                Some(format!("{:o} {} {} {path}\n", node.mode, id(&node.owner), id(&node.group)))
+            })),
+            ["test", "!", "-e", path] => holds(!self.tree.has(&self.tree.resolve(path).unwrap_or_default())),
+            ["rm", "-f", ref paths @ ..] => {
+                paths.iter().for_each(|path| self.tree.remove(path));
+                holds(true)
+            }
             ["test", flag, path] => {
                 let end = self.tree.resolve(path).unwrap_or_default();
                 match flag {

@@ -49,7 +49,7 @@ pub struct Done {
 /// A part of the world that can be different.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Thing {
-    /// A path on a machine, or in a pod (`cluster/namespace/pod`).
+    /// A path on a machine, in a pod (`cluster/namespace/pod`) or in a volume (`cluster/volume of namespace/claim`).
     Path(String, String),
     /// What the programs of a machine or pod remember, by name.
     Value(String, String),
@@ -99,6 +99,9 @@ impl State {
             for (pod, machine) in &cluster.pods {
                 of_machine(&format!("{name}/{pod}"), machine, &mut things);
             }
+            for (claim, tree) in &cluster.volumes {
+                of_tree(&format!("{name}/volume of {claim}"), tree, &mut things);
+            }
             for (key, object) in cluster.objects() {
                 things.insert(Thing::Object(name.clone(), key.clone()), Is::Object(comparable(object)));
             }
@@ -110,11 +113,11 @@ impl State {
     pub fn sabotage(&mut self, thing: &Thing, other: &Self) {
         match thing {
             Thing::Path(place, path) => {
-                let node = other.place(place).and_then(|machine| machine.tree.get(path)).cloned();
-                let Some(machine) = self.place_mut(place) else { return };
+                let node = other.tree_of(place).and_then(|tree| tree.get(path)).cloned();
+                let Some(tree) = self.tree_mut(place) else { return };
                 match node {
-                    Some(node) => machine.tree.put(path, node),
-                    None => machine.tree.remove(path),
+                    Some(node) => tree.put(path, node),
+                    None => tree.remove(path),
                 }
             }
             Thing::Value(place, name) => {
@@ -131,6 +134,20 @@ impl State {
                     cluster.set(key, object);
                 }
             }
+        }
+    }
+
+    fn tree_of(&self, place: &str) -> Option<&Tree> {
+        match place.split_once("/volume of ") {
+            Some((cluster, claim)) => self.clusters.get(cluster)?.volumes.get(claim),
+            None => self.place(place).map(|machine| &machine.tree),
+        }
+    }
+
+    fn tree_mut(&mut self, place: &str) -> Option<&mut Tree> {
+        match place.split_once("/volume of ") {
+            Some((cluster, claim)) => self.clusters.get_mut(cluster)?.volumes.get_mut(claim),
+            None => self.place_mut(place).map(|machine| &mut machine.tree),
         }
     }
 
@@ -175,10 +192,14 @@ fn nobody(target: &Target) -> CallError {
     CallError::Unreachable(format!("{target}: there is no such machine in this world"))
 }
 
-fn of_machine(name: &str, machine: &Machine, things: &mut BTreeMap<Thing, Is>) {
-    for (path, node) in machine.tree.iter() {
+fn of_tree(name: &str, tree: &Tree, things: &mut BTreeMap<Thing, Is>) {
+    for (path, node) in tree.iter() {
         things.insert(Thing::Path(name.to_owned(), path.clone()), Is::Node(node.clone()));
     }
+}
+
+fn of_machine(name: &str, machine: &Machine, things: &mut BTreeMap<Thing, Is>) {
+    of_tree(name, &machine.tree, things);
     for (key, value) in &machine.values {
         things.insert(Thing::Value(name.to_owned(), key.clone()), Is::Text(value.clone()));
     }

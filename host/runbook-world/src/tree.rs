@@ -181,6 +181,13 @@ impl Tree {
         Err(CallError::Failed(format!("{path}: too many links")))
     }
 
+    /// What is below a directory, as if that were the root.
+    pub(crate) fn below(&self, top: &str) -> Self {
+        let inside = self.0.iter().filter_map(|(path, node)| Some((path.strip_prefix(top)?, node)));
+        let inside = inside.filter(|(path, _)| path.starts_with('/'));
+        Self(Arc::new(inside.map(|(path, node)| (path.to_owned(), node.clone())).collect()))
+    }
+
     /// A directory as one text, for an undo.
     pub(crate) fn archive(&self, path: &str) -> Vec<u8> {
         let below: Vec<_> = self.0.iter().filter(|(other, _)| at_or_below(other, path)).collect();

@@ -3,8 +3,8 @@
 use runbook_engine::backend::{CallContext, Secrets};
 use runbook_model::bytes::Bytes;
 use runbook_model::call::{
-    Answer, CallError, Condition, Exit, FilePrior, Finding, KubeAct, KubeLook, ObjectRef, Outcome, PatchType,
-    PodOutput, Prior, Propagation, Response, Target, Verdict,
+    Answer, CallError, Condition, FilePrior, Finding, KubeAct, KubeLook, ObjectRef, Outcome, PatchType, Prior,
+    Propagation, Response, Target, Verdict,
 };
 use runbook_model::condition::{self, Standing};
 use runbook_model::delta::{comparable, pod_file_wanted, sha256};
@@ -12,8 +12,9 @@ use runbook_model::evidence::{Word, done, gone, word};
 use serde_json::{Value, json};
 
 use super::Cluster;
+use super::pods::Missing;
 use super::write::{Patch, scale_of};
-use crate::machine::{Invocation, Machine};
+use crate::machine::Invocation;
 use crate::state::State;
 use crate::tree::Node;
 
@@ -104,14 +105,14 @@ impl State {
                 self.noted(run).map(|output| Prior::DoneWhen(output.exit_code == 0))
             }
             KubeAct::CopyIn { pod, path, source, .. } => {
-                let content = cluster.pod(pod)?.tree.read(path).ok().map(<[u8]>::to_vec);
+                let content = cluster.read(pod, path)?;
                 let sha = content.as_deref().map(sha256);
                 let kept = content
                     .filter(|bytes| sha.as_ref() != Some(&source.sha256) && bytes.len() as u64 <= FilePrior::KEEP);
                 Ok(Prior::PodFile { sha256: sha, content: kept.map(Bytes) })
             }
             KubeAct::PutBack { pod, path, .. } => {
-                let sha = cluster.pod(pod)?.tree.read(path).ok().map(sha256);
+                let sha = cluster.read(pod, path)?.as_deref().map(sha256);
                 Ok(Prior::PodFile { sha256: sha, content: None })
             }
         }
@@ -157,19 +158,18 @@ impl State {
                 self.noted(run).map(|output| Answer::Outcome(Outcome::PodDone(output)))
             }
             KubeAct::CopyIn { pod, path, .. } => {
-                let machine = cluster.pod(pod)?;
-                machine.tree.put(path, Node::file(copied.unwrap_or_default(), 0o644));
+                let file = Node::file(copied.unwrap_or_default(), 0o644);
+                cluster.within(pod, |machine| machine.tree.put(path, file))?;
                 verdict(true)
             }
             KubeAct::PutBack { pod, path, before, left, .. } => {
-                let machine = cluster.pod(pod)?;
-                if machine.tree.read(path).ok().map(sha256).as_ref() != Some(left) {
+                if cluster.read(pod, path)?.as_deref().map(sha256).as_ref() != Some(left) {
                     return Err(CallError::Conflict(format!("{path} in {pod} is not as it was left")));
                 }
-                match before {
+                cluster.within(pod, |machine| match before {
                     Some(bytes) => machine.tree.put(path, Node::file(&bytes.0, 0o644)),
                     None => machine.tree.remove(path),
-                }
+                })?;
                 verdict(true)
             }
         }
@@ -221,43 +221,10 @@ impl State {
                 )))
             }
             KubeAct::CopyIn { pod, path, .. } | KubeAct::PutBack { pod, path, .. } => {
-                let sum = cluster.pod(pod)?.tree.read(path).ok().map(sha256);
+                let sum = cluster.read(pod, path)?.as_deref().map(sha256);
                 Ok(if pod_file_wanted(act).is_some_and(|wanted| wanted == sum) { done() } else { Finding::NotDone })
             }
         }
-    }
-}
-
-/// Why nothing runs in a pod.
-enum Missing {
-    /// Nobody described the program.
-    Program(String),
-    Call(CallError),
-}
-
-impl Cluster {
-    /// What is in a pod that runs.
-    fn pod(&mut self, pod: &ObjectRef) -> Result<&mut Machine, CallError> {
-        match self.get(pod)? {
-            None => return Err(CallError::NotFound(format!("{pod} is not there"))),
-            Some(live) if live["status"]["phase"] != "Running" => {
-                return Err(CallError::Conflict(format!("{pod} does not run")));
-            }
-            Some(_) => {}
-        }
-        let name = format!("{}/{}", pod.namespace.as_deref().unwrap_or_default(), pod.name);
-        let fresh = || Machine { programs: self.programs.clone(), ..Machine::default() };
-        Ok(self.pods.entry(name).or_insert_with(fresh))
-    }
-
-    fn execute(&mut self, pod: &ObjectRef, call: &Invocation, half: bool) -> Result<PodOutput, Missing> {
-        let output = self.pod(pod).map_err(Missing::Call)?.run(call, half);
-        let output = output.ok_or_else(|| Missing::Program(format!("{pod} has no program for {}", call.said())))?;
-        let exit_code = match output.exit {
-            Exit::Code(code) => code,
-            Exit::Signal(_) => 137,
-        };
-        Ok(PodOutput { exit_code, stdout: output.stdout, stderr: output.stderr })
     }
 }
 

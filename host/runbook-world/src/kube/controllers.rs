@@ -60,8 +60,11 @@ impl Cluster {
                 return;
             }
             for key in gone {
-                if key[0] == "Pod" {
-                    self.pods.remove(&format!("{}/{}", key[2], key[3]));
+                let name = format!("{}/{}", key[2], key[3]);
+                match key[0].as_str() {
+                    "Pod" => drop(self.pods.remove(&name)),
+                    "PersistentVolumeClaim" => drop(self.volumes.remove(&name)),
+                    _ => {}
                 }
                 self.objects.remove(&key);
             }

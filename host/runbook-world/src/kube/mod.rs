@@ -7,6 +7,7 @@
 mod calls;
 mod controllers;
 mod merge;
+mod pods;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use runbook_model::call::{CallError, ObjectRef, ResourceKind, Selector};
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Program};
+use crate::tree::Tree;
 
 /// Kind, group, namespace (empty: none), name.
 pub(crate) type Key = [String; 4];
@@ -80,8 +82,10 @@ pub struct Cluster {
     served: BTreeSet<(String, String)>,
     /// Programs in pods; `{pod}` is not taken by patterns: the values of a pod are its own.
     pub programs: Vec<Arc<dyn Program>>,
-    /// What is in the pods that something was done in, by `namespace/name`.
+    /// What is in the pods that something was done in, by `namespace/name`; volumes left out.
     pub pods: BTreeMap<String, Machine>,
+    /// What is in the volumes of claims, by `namespace/name` of the claim: it outlives the pods that have it mounted.
+    pub volumes: BTreeMap<String, Tree>,
 }
 
 /// An object, and who manages its fields.
@@ -100,6 +104,7 @@ impl Default for Cluster {
             served: USUAL.iter().map(|(group, kind)| ((*group).to_owned(), (*kind).to_owned())).collect(),
             programs: Vec::new(),
             pods: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         };
         for name in ["default", "kube-system"] {
             let _ = cluster.add(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
