@@ -101,10 +101,10 @@ fn a_breach_is_repeated_by_the_command_that_it_names() {
 #[test]
 fn what_cannot_be_judged_is_no_pass() {
     let lawless = Lawless::new(&["honest"]);
-    lawless.env.write("cases/honest.world.toml", "[machine.n1.files]\n\"/srv\" = \"no directory\"\n".to_owned());
+    lawless.env.write("cases/honest.world.toml", "[machine.n1.files]\n\"/srv\" = \"no directory\"\n");
     let out = lawless.verify(&[]).ok();
     out.stdout_has("the case does not end well").stdout_has("0 hold, 7 not judged");
-    lawless.env.write("cases/honest.world.toml", "[machine.n1]\nfile = 1\n".to_owned());
+    lawless.env.write("cases/honest.world.toml", "[machine.n1]\nfile = 1\n");
     lawless.verify(&[]).code(3).stderr_has("unknown field");
     lawless.verify(&["--case", "none"]).code(2).stderr_has("no case `none`");
     lawless.verify(&["--law", "8"]).code(2).stderr_has("there is no law 8");

@@ -130,14 +130,14 @@ impl Machine {
 
     /// What a program says of some paths. One that is not there is an error, and the others are told all the same.
     fn for_each(&self, paths: &[&str], say: impl Fn(&Tree, &str) -> Option<String>) -> Output {
-        let (mut said, mut errors) = (String::new(), String::new());
+        let (mut said, mut errors) = (Vec::new(), Vec::new());
         for path in paths {
             match say(&self.tree, path) {
-                Some(text) => said += &text,
-                None => errors += &format!("can't open '{path}': No such file or directory\n"),
+                Some(text) => said.push(text),
+                None => errors.push(format!("can't open '{path}': No such file or directory\n")),
             }
         }
-        Output { stderr: Bytes::from(errors.as_str()), ..output(i32::from(!errors.is_empty()), said) }
+        Output { stderr: Bytes::from(errors.concat().as_str()), ..output(i32::from(!errors.is_empty()), said.concat()) }
     }
 
     /// The few programs that every machine has.
