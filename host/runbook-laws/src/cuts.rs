@@ -52,11 +52,7 @@ impl Harness {
         let at_cut = evening.records();
         let ended = evening.run(Verb::Resume).await?;
         evening.gaps()?;
-        let broken = |what: String| {
-            let last =
-                at_cut.iter().map(|record| record.seq).filter(|seq| *seq <= crash.0 + 1).max().unwrap_or_default();
-            Trouble::from(Breach::of(what).at(name).after(calls(&at_cut, last)))
-        };
+        let broken = |what: String| Trouble::from(Breach::of(what).at(name).after(calls(&at_cut, crash.0)));
         let how = words(crash);
         match ended.outcome {
             RunOutcome::Succeeded => {}

@@ -217,11 +217,11 @@ impl Table {
         for (name, judged) in &self.rows {
             let _ = write!(out, "{name:first$}");
             for (_, judgement) in judged {
-                let (mut text, style) = (word(judgement).0.to_owned(), word(judgement).1);
-                if let Judgement::Holds { trials: 2.., .. } = judgement {
-                    let Judgement::Holds { trials, .. } = judgement else { continue };
-                    text = format!("ok ({trials})");
-                }
+                let (word, style) = word(judgement);
+                let text = match judgement {
+                    Judgement::Holds { trials: trials @ 2.., .. } => format!("{word} ({trials})"),
+                    _ => word.to_owned(),
+                };
                 let _ = write!(out, "  {style}{text:<COLUMN$}{style:#}");
             }
             let _ = writeln!(out);
