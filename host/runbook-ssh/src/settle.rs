@@ -56,12 +56,12 @@ pub(crate) fn boot_id_of(prior: &Prior) -> &str {
     }
 }
 
-/// Whether a change's output is kept: where it cannot be had again by doing it again, and where somebody watches it, since that takes
-/// long, and should not end because nobody listens any more.
+/// Whether a change's output is kept: where nothing else tells how it ended, and doing it again would not give its answer, or takes so
+/// long that somebody watches it, and should not end because nobody listens any more.
 pub(crate) fn is_precious(act: &SshAct) -> bool {
     match act {
         SshAct::Run { pipeline, done_when, undo, .. } => {
-            (done_when.is_none() && *undo != Undo::Harmless) || pipeline.iter().any(|command| command.follow)
+            done_when.is_none() && (*undo != Undo::Harmless || pipeline.iter().any(|command| command.follow))
         }
         SshAct::Http { undo, .. } => *undo != Undo::Harmless,
         SshAct::Reboot { .. } | SshAct::Confirm { .. } => false,

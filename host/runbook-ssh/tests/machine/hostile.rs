@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use runbook_model::call::{CallError, Command, Exit};
+use runbook_model::call::{Attributes, CallError, Command, Exit, FileWant, FilesAct, Verdict};
 
 use crate::world::{FLAVOURS, World, argv, running, sh, unique_seconds};
 
@@ -191,4 +191,21 @@ async fn waiting_for_the_shell_has_a_deadline_too() {
     };
     let (_, second) = tokio::join!(long, second);
     assert!(second.unwrap_err().to_string().contains("another change"));
+}
+
+#[tokio::test]
+async fn a_shell_whose_streams_somebody_still_holds_is_not_used_again() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        let stop = world.path("stop");
+        let shell = async || world.change(vec![sh("echo $PPID")]).await.unwrap().stdout;
+        let before = shell().await;
+        assert_eq!(before, shell().await, "{flavour:?}");
+        world.change(vec![sh(&format!("(until [ -e {stop} ]; do printf xxxx; sleep 0.01; done) &"))]).await.unwrap();
+        let want = FileWant::Directory { attributes: Attributes::default() };
+        let act = FilesAct { path: world.path("made"), want };
+        assert_eq!(world.apply(&act).await, Ok(Verdict::Changed), "{flavour:?}");
+        assert_ne!(before, shell().await, "{flavour:?}");
+        std::fs::write(stop, "").unwrap();
+    }
 }
