@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use runbook_engine::backend::Secrets;
-use runbook_engine::compare::{self, Nowhere};
+use runbook_engine::compare::{self, Nowhere, Use};
 use runbook_engine::journal::{Journal, Start};
 use runbook_engine::receipts::Receipts;
 use runbook_engine::run::Actions as _;
@@ -16,7 +17,7 @@ use runbook_model::event::{Event, Instance, Record};
 use runbook_model::exit_code;
 use runbook_model::history::{self, History};
 use runbook_model::manifest::Ask;
-use runbook_model::plan::{Runbook, Uses};
+use runbook_model::plan::Runbook;
 use runbook_model::redact::Redactor;
 use runbook_model::words;
 use serde_json::Value;
@@ -50,7 +51,11 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
     for plugin in session::used_plugins(&runbook) {
         catalog.host().prepare(&plugin).await.map_err(CliError::refused)?;
     }
-    let shared = Arc::new(nowhere(&run, History::of(records).map_err(|error| wrong(error.to_string()))?)?);
+    let past = History::of(records).map_err(|error| wrong(error.to_string()))?;
+    let folder = runs_dir::root()?.join(&run);
+    let vault = Vault::open(&runs_dir::key()?, folder.join("blobs"))
+        .map_err(|error| CliError::internal(format!("the key of this installation: {error}")))?;
+    let shared = Arc::new(nowhere(&run, past, vault, folder.join("artifacts")));
     let plugins = catalog.host().plugins();
     let (mut calls, mut different) = (0, 0);
     for attempt in &attempts {
@@ -87,25 +92,22 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
 }
 
 /// What a run shares, where there is no world and nothing is kept.
-fn nowhere(run: &str, past: History) -> Result<Shared, CliError> {
-    let folder = runs_dir::root()?.join(run);
-    let vault = Vault::open(&runs_dir::key()?, folder.join("blobs"))
-        .map_err(|error| CliError::internal(format!("the key of this installation: {error}")))?;
-    Ok(Shared {
+pub(super) fn nowhere(run: &str, past: History, vault: Vault, artifacts: PathBuf) -> Shared {
+    Shared {
         backend: Arc::new(Nowhere),
         journal: Journal::new(None, Start::default(), Redactor::default(), Vec::new()),
         redactor: Redactor::default(),
         secrets: Arc::new(Secrets::default()),
         vault: Arc::new(vault),
         receipts: Arc::new(Receipts::default()),
-        artifacts: folder.join("artifacts"),
+        artifacts,
         cancel: CancellationToken::new(),
         run: run.to_owned(),
         owner: String::new(),
         baselines: Mutex::new(past.baselines.clone()),
         past,
         foresight: Default::default(),
-    })
+    }
 }
 
 /// What an attempt was given.
@@ -187,9 +189,9 @@ impl<'a> Trace<'a> {
     fn grant(&self, instance: &Instance, request: &Request) -> Option<Ask> {
         let Given { inputs, roles } = self.started.get(instance)?;
         let step = *self.runbook.trail(&instance.step)?.last()?;
-        let Uses::Action { plugin, action } = &step.uses else { return None };
-        let (action, standard) = self.catalog.action(plugin, action)?;
-        let passed = compare::grants(step, action, standard, inputs, roles).check(request).ok()?;
+        let used = Use::of(step)?;
+        let (action, standard) = self.catalog.action(used.plugin, used.action)?;
+        let passed = compare::grants(used, action, standard, inputs, roles).check(request).ok()?;
         action.asks.get(passed.ask?).cloned()
     }
 }
