@@ -118,7 +118,8 @@ mod tests {
         let told = from_toml(&wrong).expect_err("is wrong").to_string();
         assert!(told.contains("semantic version") && told.contains("must be absolute"), "{told}");
         assert_eq!(told.lines().count(), 2, "{told}");
-        let told = from_toml(&PLUGIN.replace("summary = \"Shows", "sumary = \"Shows")).expect_err("is wrong").to_string();
+        let told =
+            from_toml(&PLUGIN.replace("summary = \"Shows", "sumary = \"Shows")).expect_err("is wrong").to_string();
         assert!(told.contains("sumary") && told.contains("line 4"), "{told}");
         assert!(from_toml(&" ".repeat(MAX_MANIFEST + 1)).is_err());
     }
