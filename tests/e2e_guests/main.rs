@@ -1,0 +1,7 @@
+//! Plugins in Python and JavaScript, on this machine as its own host. `tests/run guests` builds them first.
+
+mod homeassistant;
+mod house;
+mod powers;
+mod smart;
+mod support;
