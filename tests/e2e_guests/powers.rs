@@ -31,7 +31,7 @@ fn nothing_of_this_machine_is_reached() {
     for name in PROBES {
         let env = probe(name, "ambient", nothing);
         env.run(&["exec", "x.toml"]).ok();
-        assert_eq!(ended(&env), (StepOutcome::Unchanged, json!({}), String::new()), "{name}");
+        assert_eq!(ended(&env, "x"), (StepOutcome::Unchanged, json!({}), String::new()), "{name}");
         assert!(!Path::new("/tmp/probe-python-was-here").exists());
     }
 }
@@ -45,7 +45,7 @@ fn time_and_chance_are_the_runs() {
             let env = probe(name, "chance", on_path);
             // The second is killed with its change under way, and draws the same once more: another content would be another call.
             if run == 1 {
-                assert_eq!(env.run(&["exec", "x.toml", "--drill-kill", "x:1:after"]).signal, Some(9));
+                assert_eq!(env.run(&["exec", "x.toml", "--drill-kill", "x:2:after"]).signal, Some(9));
                 let resumed = env.run(&["resume"]).ok();
                 assert!(!resumed.stderr.contains("differ"), "{resumed}");
             } else {
@@ -71,7 +71,7 @@ fn a_mistake_is_one_failed_step_that_says_where() {
     {
         let env = probe(name, "mistake", nothing);
         env.run(&["exec", "x.toml"]).code(1);
-        let (outcome, _, reason) = ended(&env);
+        let (outcome, _, reason) = ended(&env, "x");
         assert_eq!(outcome, StepOutcome::Failed);
         assert!(
             reason.contains("a mistake in the plugin") && reason.contains(what) && reason.contains(place),
@@ -85,7 +85,7 @@ fn memory_has_an_end_that_is_named() {
     for name in PROBES {
         let env = probe(name, "memory", nothing);
         env.run(&["exec", "x.toml"]).code(1);
-        let (outcome, _, reason) = ended(&env);
+        let (outcome, _, reason) = ended(&env, "x");
         assert_eq!(outcome, StepOutcome::Failed);
         assert!(reason.contains("memory") && reason.contains("256 MiB"), "{name}: {reason}");
     }

@@ -58,13 +58,24 @@ pub(crate) fn journal(env: &TestEnv) -> Vec<Record> {
     runbook_model::journal::decode(&text).unwrap_or_else(|error| panic!("{error} in {}", newest.display()))
 }
 
-/// How the only step of the newest run ended: its outcome, its outputs, and why.
-pub(crate) fn ended(env: &TestEnv) -> (StepOutcome, Value, String) {
+/// How a step of the newest run ended: its outcome, its outputs, and why.
+pub(crate) fn ended(env: &TestEnv, step: &str) -> (StepOutcome, Value, String) {
     let ended = journal(env).into_iter().rev().find_map(|record| match record.event {
-        Event::StepFinished { outcome, outputs, reason, .. } => Some((outcome, outputs, reason.unwrap_or_default())),
+        Event::StepFinished { instance, outcome, outputs, reason, .. } if instance.step == step => {
+            Some((outcome, outputs, reason.unwrap_or_default()))
+        }
         _ => None,
     });
     ended.expect("the step has ended")
+}
+
+/// The changes of the newest run, as `--drill-kill` names them: `STEP:CALL`.
+pub(crate) fn changes(env: &TestEnv) -> Vec<String> {
+    let changes = journal(env).into_iter().filter_map(|record| match record.event {
+        Event::Intended { instance, call, .. } => Some(format!("{}:{call}", instance.step)),
+        _ => None,
+    });
+    changes.collect()
 }
 
 /// The lines of a file; none where it is not there.

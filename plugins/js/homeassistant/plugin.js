@@ -4,7 +4,7 @@ import { Machine, baseline, conflict, ensure, fail, inverse, invalid, pause } fr
 
 export const plugin = { actions: { switched: { converge, verify } } };
 
-function converge({ url, token, entity, state, settle = 10 }) {
+function converge({ url, token, entity, state, settle }) {
   const house = new House(Machine.target("host"), url, token);
   const { state: found, attributes } = house.look(entity);
   if (found === "unavailable" || found === "unknown") conflict(`Home Assistant does not reach ${entity}: it is ${found}`);

@@ -8,7 +8,9 @@
 //     const { outputs, changes } = world.apply(plugin, "started", { name: "x" });
 //
 // `then` is what a command or a request does to the world. `world.plan` makes no change; looks of commands that depend on a planned one
-// are `unknown`.
+// are `unknown`. Needs the manifest as `runbook plugin test` writes it.
+
+import { readFileSync } from "node:fs";
 
 import { settled } from "./errors.js";
 import { connect } from "./world.js";
@@ -48,14 +50,14 @@ export class World {
   /** Runs an action's verify. */
   verify(plugin, action, inputs) {
     this.#begin(true);
-    return settled(() => plugin.actions[action].verify(inputs));
+    return settled(() => plugin.actions[action].verify(complete(action, inputs)));
   }
 
   #run(plugin, action, inputs, planning) {
     this.#begin(planning);
     let outputs;
     try {
-      outputs = settled(() => plugin.actions[action].converge(inputs));
+      outputs = settled(() => plugin.actions[action].converge(complete(action, inputs)));
     } finally {
       for (const { effect, carryOut } of this.pending) {
         if (effect.timing === "step-end-if-changed" && this.changes.length === 0) continue;
@@ -211,6 +213,14 @@ class FakeTree {
     };
     return this.#world.change(effect, carryOut, "changed", "deferred");
   }
+}
+
+/** The inputs with the defaults of plugin.toml, as the host hands them over. */
+function complete(action, inputs) {
+  const manifest = JSON.parse(readFileSync("build/manifest.json", "utf8"));
+  const { properties } = manifest.action.find(({ name }) => name === action).inputs;
+  const defaults = Object.entries(properties).filter(([, schema]) => "default" in schema);
+  return { ...Object.fromEntries(defaults.map(([name, schema]) => [name, schema.default])), ...inputs };
 }
 
 /** An object that names what it does not have. Private fields need the object itself, so methods are bound to it. */

@@ -12,8 +12,8 @@ NOT_ASKED = 0b11
 def tested(inputs):
     machine, device = Machine.target("host"), inputs["device"]
     disk = ask(machine, device)
-    refuse_unhealthy(disk, device, inputs.get("max_reallocated", 0))
-    if not being_tested(disk) and hours_since_test(disk) > inputs.get("max_age_hours", 720):
+    refuse_unhealthy(disk, device, inputs["max_reallocated"])
+    if not being_tested(disk) and hours_since_test(disk) > inputs["max_age_hours"]:
         abort = machine.cmd(["smartctl", "--abort", device], privileged=True)
         machine.cmd(["smartctl", "--test=long", device], privileged=True).change(
             f"start a long self-test of {device}", undo=inverse(abort), alters=[f"disk:{device}"]
@@ -24,8 +24,8 @@ def tested(inputs):
 @plugin.converge("watched")
 def watched(inputs):
     machine = Machine.target("host")
-    path, device = inputs.get("config", "/etc/smartd.conf"), inputs["device"]
-    line = f"{device} -a -s L/../../7/{inputs.get('hour', 3):02} -m {inputs.get('mail', 'root')}"
+    path, device = inputs["config"], inputs["device"]
+    line = f"{device} -a -s L/../../7/{inputs['hour']:02} -m {inputs['mail']}"
     old = machine.files.read_text(path) or ""
     if machine.files.file(path, with_disk(old, device, line), summary=f"let smartd watch {device}"):
         machine.cmd(["systemctl", "restart", "smartd"], privileged=True).change(

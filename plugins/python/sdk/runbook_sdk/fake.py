@@ -7,13 +7,14 @@
     result = world.apply(plugin, "tested", {"device": "/dev/sda"})
 
 `then` is what the command does to the world. `world.plan` makes no change; looks that depend on a planned one are `Unknown`. Needs the
-bindings that `runbook plugin test` makes.
+bindings and the manifest that `runbook plugin test` makes.
 """
 
 import hashlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Sequence
 from unittest import mock
 
@@ -64,12 +65,12 @@ class World:
     def verify(self, plugin: Plugin, action: str, inputs: dict[str, Any]) -> list[str]:
         """Runs an action's verify."""
         with self._connected(planning=True):
-            return settled(lambda: plugin.verifies[action](inputs))
+            return settled(lambda: plugin.verifies[action](_complete(action, inputs)))
 
     def _run(self, plugin: Plugin, action: str, inputs: dict[str, Any], planning: bool) -> Result:
         with self._connected(planning):
             try:
-                outputs = settled(lambda: plugin.converges[action](inputs))
+                outputs = settled(lambda: plugin.converges[action](_complete(action, inputs)))
             finally:
                 self._end()
         json.dumps(outputs)  # What cannot be written fails here, not on the night when it is needed.
@@ -215,6 +216,13 @@ class FakeTree:
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"the fake files have no `{name}`")
+
+
+def _complete(action: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs with the defaults of plugin.toml, as the host hands them over."""
+    manifest = json.loads(Path("build/manifest.json").read_text())
+    schema = next(known for known in manifest["action"] if known["name"] == action)["inputs"]
+    return {name: of["default"] for name, of in schema["properties"].items() if "default" in of} | inputs
 
 
 def _said(answers: dict[tuple[str, ...], Any], command: machines.Command, how: str, name: str) -> Any:
