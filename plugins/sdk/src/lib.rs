@@ -10,22 +10,24 @@
 //! use runbook_sdk::prelude::*;
 //!
 //! /// What stands under `with`.
-//! #[derive(Deserialize)]
-//! struct Input {
+//! #[derive(Input)]
+//! struct Greeting {
+//!     /// What people see when they log in.
 //!     text: Text,
 //! }
 //!
 //! /// What later steps can refer to.
-//! #[derive(Serialize)]
-//! struct Output {
+//! #[derive(Output)]
+//! struct Greeted {
+//!     /// Version of the kernel that runs.
 //!     kernel: String,
 //! }
 //!
-//! fn converge(input: Input) -> Result<Output> {
+//! fn converge(input: Greeting) -> Result<Greeted> {
 //!     let machine = Machine::target("host")?;
 //!     machine.files().file("/etc/motd").text(input.text).mode(0o644).ensure()?;
 //!     let kernel = machine.cmd(["uname", "-r"]).reads(["kernel"]).observe()?.ok()?.text();
-//!     Ok(Output { kernel })
+//!     Ok(Greeted { kernel })
 //! }
 //!
 //! plugin! {
@@ -52,9 +54,11 @@ mod http;
 mod kube;
 mod machine;
 mod mode;
+mod path;
 mod period;
 mod plugin;
 mod pod;
+mod shape;
 mod text;
 mod tree;
 
@@ -74,8 +78,13 @@ pub use http::{Http, HttpChange, Response};
 pub use kube::{Condition, ObjectRef, Propagation, ResourceKind, Selector};
 pub use machine::{Facts, Machine};
 pub use mode::Mode;
+pub use path::{ControllerPath, TargetPath};
 pub use period::Period;
 pub use pod::{Exec, PodChange};
+/// Makes a type that can stand under `with`. See [`InputType`].
+pub use runbook_sdk_macros::Input;
+/// Makes a type that an action can give. See [`OutputType`].
+pub use runbook_sdk_macros::Output;
 /// Makes a component of a manifest and one function per action.
 ///
 /// ```text
@@ -91,10 +100,12 @@ pub use pod::{Exec, PodChange};
 /// - `manifest` is read and checked when the plugin is compiled. It becomes the custom section `runbook:manifest` of the
 ///   component, which the host reads without running anything, and what `describe` answers.
 /// - Each action of the manifest has one line, and each line an action: anything else is a compile error.
-/// - A converge function is `fn(I) -> Result<O>`, with `I: Deserialize` (what stands under `with`) and `O: Serialize` (an object
-///   as the manifest's `outputs` describe it; `()` where there are none).
+/// - A converge function is `fn(I) -> Result<O>`. `I` is what stands under `with`, `O` what later steps can refer to (`()`: nothing).
+///   Both derive what they are, [`Input`](InputType) and [`Output`](OutputType), and with that the JSON Schemas of the action. Where
+///   the manifest has `inputs` or `outputs` of its own, these hold, and the type needs no more than serde's traits.
 /// - A verify function is `fn(I) -> Result<Vec<String>>`: what is wrong, in words; empty when all is well.
 pub use runbook_sdk_macros::plugin;
+pub use shape::{InputType, OutputType};
 pub use text::Text;
 pub use tree::{Directory, Entry, FileKind, Link, NewFile, Removal, Source, Stat, Tree, Verdict};
 
@@ -104,8 +115,9 @@ pub mod prelude {
     pub use serde_json::{Value, json};
 
     pub use crate::{
-        Cluster, Cmd, Context as _, Error, Kind, Machine, Mode, ObjectRef, Outcome, Output, Period, Result, Selector,
-        Source, Text, Tree, Verdict, conflict, ensure, fail, info, invalid, plugin, run, warn,
+        Cluster, Cmd, Context as _, ControllerPath, Error, Input, Kind, Machine, Mode, ObjectRef, Outcome, Output,
+        Period, Result, Selector, Source, TargetPath, Text, Tree, Verdict, conflict, ensure, fail, info, invalid,
+        plugin, run, warn,
     };
 }
 
@@ -115,4 +127,8 @@ pub mod __private {
     pub use crate::bindings::runbook::base::types::CallError;
     pub use crate::bindings::{self, export};
     pub use crate::plugin::{converge, no_such_action, verify};
+    pub use crate::shape::{
+        Field, Piece, Pieces, Spread, inputs_of, joined, length, outputs_of, refers, with_defaults,
+    };
+    pub use serde;
 }
