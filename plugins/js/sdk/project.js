@@ -53,7 +53,7 @@ export const action = component(plugin, ${JSON.stringify(manifest)});
 }
 
 function test() {
-  run(process.execPath, ["--test", ...readdirSync(".").filter((name) => name.endsWith(".test.js"))]);
+  run(process.execPath, ["--test", "--test-reporter=spec", ...readdirSync(".").filter((name) => name.endsWith(".test.js"))]);
 }
 
 function run(program, args) {

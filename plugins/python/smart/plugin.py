@@ -97,6 +97,6 @@ def hours_since_test(disk):
 
 def with_disk(text, device, line):
     """smartd's configuration with this line for the device. DEVICESCAN ends what smartd reads, so the line stands before it."""
-    lines = [old for old in text.splitlines() if old.split()[:1] != [device]]
+    lines = [old for old in (text.removesuffix("\n").split("\n") if text else []) if old.split()[:1] != [device]]
     scan = next((i for i, old in enumerate(lines) if old.startswith("DEVICESCAN")), len(lines))
     return "".join(new + "\n" for new in [*lines[:scan], line, *lines[scan:]])

@@ -16,6 +16,7 @@ pub(crate) enum Plugin {
     /// Make a project for a plugin: it builds, has tests, and an example that runs on this machine
     #[command(after_help = "Examples:
   runbook plugin new journal                     the folder ./journal, in Rust
+  runbook plugin new journal --lang python
   runbook plugin new journal --dir ~/plugins/journal
   runbook plugin new --update --dir journal      only vendor/ anew, for this version of runbook")]
     New(New),
@@ -48,6 +49,10 @@ pub(crate) struct Inspect {
 pub(crate) enum Language {
     /// Rust, compiled by cargo
     Rust,
+    /// Python 3.11 or later, made a component by componentize-py
+    Python,
+    /// JavaScript, made a component by componentize-qjs; needs Node.js 20 or later
+    Js,
 }
 
 /// `runbook plugin new`.
