@@ -74,7 +74,10 @@ def _mistake(error: Exception) -> str:
     """A mistake of the plugin: what, and where."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     file = where.filename.rsplit("/", 1)[-1]
-    return f"a mistake in the plugin: {type(error).__name__}: {error} ({file}, line {where.lineno}, in {where.name})"
+    said = f"a mistake in the plugin: {type(error).__name__}: {error} ({file}, line {where.lineno}, in {where.name})"
+    if isinstance(error, ModuleNotFoundError):
+        said += "; there are no files here: import it at the top of plugin.py, where the build finds it"
+    return said
 
 
 def info(message: str) -> None:

@@ -86,7 +86,11 @@ class Exports(unittest.TestCase):
         def missing(inputs):
             raise NotFound("/a")
 
+        def lazy(inputs):
+            import nowhere
+
         for function, kind, words in (
+            (lazy, types.CallError_Failed, "import it at the top of plugin.py"),
             (missing, types.CallError_NotFound, "/a"),
             (lambda inputs: inputs["m"], types.CallError_Failed, "KeyError: 'm' (test_sdk.py, line "),
         ):
