@@ -82,9 +82,11 @@ fn an_update_brings_the_sdk_back() {
 }
 
 #[test]
-fn template_and_example_have_the_same_lock() {
+fn templates_and_examples_are_built_by_the_same_tools() {
     let read =
         |path: &str| std::fs::read_to_string(tests_dir().join("..").join(path)).expect("it is in the repository");
+    let template = read("host/runbook-cli/templates/python/requirements.txt");
+    assert_eq!(template, read("plugins/python/smart/requirements.txt"));
     let template = read("host/runbook-cli/templates/js/package-lock.json");
     let same =
         template.replace("{{name}}", "homeassistant").replace("file:vendor/runbook/plugins/js/sdk", "file:../sdk");

@@ -18,7 +18,7 @@ BUILD = Path("build")
 MANIFEST = BUILD / "manifest.json"
 
 MISSING = """componentize-py is missing: it makes a component of Python. In the project's folder:
-  python3 -m venv .venv && .venv/bin/pip install componentize-py==0.25.1"""
+  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"""
 
 
 def main() -> None:
