@@ -1,7 +1,6 @@
 """One function for each action, and what the component exports."""
 
 import json
-import sys
 import traceback
 from typing import Any, Callable
 
@@ -59,9 +58,6 @@ def export(plugin: Plugin, manifest: str) -> type:
 def _run(function: Callable[[dict[str, Any]], Any] | None, inputs: str) -> Any:
     if function is None:
         raise Invalid("this plugin has no such action").to_wit()
-    # Seeded when the component was built; the run's numbers are the host's to give.
-    if "random" in sys.modules:
-        sys.modules["random"].seed()
     try:
         return settled(lambda: function(json.loads(inputs)))
     except Error as error:
