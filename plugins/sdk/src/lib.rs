@@ -42,8 +42,7 @@
 //! only recorded: files into an overlay that later reads see, commands not at all. There is no dry-run code to write, and
 //! [`Error`] says what becomes of answers that a plan cannot know.
 //!
-//! Away from WebAssembly everything compiles, and calls to the world panic: the parts of a plugin that only think are tested by
-//! `cargo test` on any machine.
+//! Away from WebAssembly there is no host: an action is called in a [fake world](fake) there, by `cargo test` on any machine.
 
 mod change;
 mod cluster;
@@ -61,10 +60,13 @@ mod pod;
 mod shape;
 mod text;
 mod tree;
+mod world;
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod edit;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod fake;
 pub mod placeholder;
 pub mod run;
 #[cfg(feature = "template")]

@@ -29,6 +29,7 @@ pub(crate) enum Plugin {
   runbook plugin doc                    the project in this folder, its page on stdout
   runbook plugin doc journal -o journal/ACTIONS.md
   runbook plugin doc core               a plugin of the program
+  runbook plugin doc core --examples ./examples
   runbook plugin doc ./mine.wasm")]
     Doc(Doc),
 }
@@ -86,6 +87,9 @@ pub(crate) struct Doc {
     /// A project's folder, a plugin of the program, or the path of a component
     #[arg(value_name = "PLUGIN", default_value = ".")]
     pub(crate) plugin: String,
+    /// Runbooks that show how it is used; for a project its examples/ where left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) examples: Option<PathBuf>,
     /// Where the page goes; stdout where left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

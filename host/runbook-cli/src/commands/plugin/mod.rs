@@ -4,6 +4,7 @@ mod build;
 mod doc;
 mod inspect;
 mod new;
+mod page;
 mod project;
 mod test;
 
