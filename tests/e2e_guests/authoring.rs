@@ -68,6 +68,14 @@ fn what_is_wrong_is_said_before_anything_is_built() {
 }
 
 #[test]
+fn the_runbooks_beside_the_examples_are_valid() {
+    for runbook in ["plugins/python/smart/examples/disks.toml", "plugins/js/homeassistant/examples/plug.toml"] {
+        let path = tests_dir().join("..").join(runbook);
+        TestEnv::new().run(&["validate", &path.display().to_string()]).ok();
+    }
+}
+
+#[test]
 fn an_update_brings_the_sdk_back() {
     let env = world();
     author(&env, &["plugin", "new", "envs", "--lang", "python"]).ok();

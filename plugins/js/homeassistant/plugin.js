@@ -7,7 +7,8 @@ export const plugin = { actions: { switched: { converge, verify } } };
 function converge({ url, token, entity, state, settle }) {
   const house = new House(Machine.target("host"), url, token);
   const { state: found, attributes } = house.look(entity);
-  if (found === "unavailable" || found === "unknown") conflict(`Home Assistant does not reach ${entity}: it is ${found}`);
+  if (found === "unavailable" || found === "unknown")
+    conflict(`Home Assistant does not reach ${entity}: it is ${found}`);
   // As it was before this run, also where an attempt before this one switched it.
   const was = baseline("was", found);
   // In a plan nothing was switched, so there is nothing to wait for.
@@ -32,8 +33,10 @@ class House {
   look(entity) {
     const headers = { authorization: this.authorization };
     const answer = this.machine.http(`${this.url}/api/states/${entity}`, { headers });
-    if (answer.status === 401) invalid("Home Assistant does not take the token: make a new one on the profile page of a user");
-    if (answer.status === 404) invalid(`Home Assistant knows no ${entity}: Settings, Devices, Entities lists what there is`);
+    if (answer.status === 401)
+      invalid("Home Assistant does not take the token: make a new one on the profile page of a user");
+    if (answer.status === 404)
+      invalid(`Home Assistant knows no ${entity}: Settings, Devices, Entities lists what there is`);
     ensure(answer.status === 200, `${answer.said}: status ${answer.status}`);
     return answer.json();
   }
@@ -43,11 +46,28 @@ class House {
     const body = JSON.stringify({ entity_id: entity });
     // curl reads the header from a file that is there only while it runs: no argument may hold a secret.
     const back = this.machine.cmd(
-      ["curl", "--fail", "--silent", "--show-error", "--max-time", "30", "--header", "@{auth}", "--json", body, service(state === "on" ? "off" : "on")],
+      [
+        "curl",
+        "--fail",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "30",
+        "--header",
+        "@{auth}",
+        "--json",
+        body,
+        service(state === "on" ? "off" : "on"),
+      ],
       { files: { auth: ["Authorization: ", this.authorization] }, timeout: 60 },
     );
     const headers = { authorization: this.authorization, "content-type": "application/json" };
-    return this.machine.httpChange(`switch ${entity} ${state}`, service(state), { headers, body, undo: inverse(back), alters: [`homeassistant:${entity}`] });
+    return this.machine.httpChange(`switch ${entity} ${state}`, service(state), {
+      headers,
+      body,
+      undo: inverse(back),
+      alters: [`homeassistant:${entity}`],
+    });
   }
 
   /** A plug tells of its new state when it has got around to it. */

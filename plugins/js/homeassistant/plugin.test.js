@@ -32,7 +32,8 @@ test("switches once, and remembers how it was", () => {
 
 test("a plan changes nothing", () => {
   const { world } = house("off");
-  for (let i = 0; i < 2; i++) assert.deepEqual(world.plan(plugin, "switched", inputs).changes, ["switch switch.nas on"]);
+  for (let i = 0; i < 2; i++)
+    assert.deepEqual(world.plan(plugin, "switched", inputs).changes, ["switch switch.nas on"]);
 });
 
 test("a plug that does not switch is waited for, and told of", () => {
@@ -46,7 +47,11 @@ test("what Home Assistant does not reach is left alone", () => {
 });
 
 test("answers that help", () => {
-  for (const [status, words] of [[401, /new one on the profile page/], [404, /knows no switch.nas/], [500, /GET http:\/\/ha:8123.* from pi: status 500/]]) {
+  for (const [status, words] of [
+    [401, /new one on the profile page/],
+    [404, /knows no switch.nas/],
+    [500, /GET http:\/\/ha:8123.* from pi: status 500/],
+  ]) {
     const { world, node } = house("off");
     node.serves("GET", states, { status });
     assert.throws(() => world.apply(plugin, "switched", inputs), words);

@@ -78,13 +78,22 @@ export class Cmd {
   #machine;
   #raw;
 
-  constructor(machine, argv, { cwd = null, env = {}, stdin = "", files = {}, reads = [], timeout = null, privileged = false } = {}) {
+  constructor(
+    machine,
+    argv,
+    { cwd = null, env = {}, stdin = "", files = {}, reads = [], timeout = null, privileged = false } = {},
+  ) {
     this.#machine = machine;
     this.#raw = {
       argv,
       cwd,
       env: Object.entries(env).map(([name, value]) => [name, parts(value)]),
-      stdin: stdin instanceof Uint8Array ? { tag: "bytes", val: stdin } : stdin === "" ? { tag: "none" } : { tag: "text", val: parts(stdin) },
+      stdin:
+        stdin instanceof Uint8Array
+          ? { tag: "bytes", val: stdin }
+          : stdin === ""
+            ? { tag: "none" }
+            : { tag: "text", val: parts(stdin) },
       files: Object.entries(files).map(([name, content]) => ({ name, content: parts(content) })),
       reads,
       timeoutMs: timeout === null ? null : Math.round(timeout * 1000),
@@ -95,7 +104,10 @@ export class Cmd {
 
   /** Runs it; it only looks. Also run in plans. Any exit code is an answer: `.ok()` wants 0. */
   observe() {
-    return new Output(String(this), call(() => this.#machine.observe(this.#raw)));
+    return new Output(
+      String(this),
+      call(() => this.#machine.observe(this.#raw)),
+    );
   }
 
   /**
@@ -105,7 +117,10 @@ export class Cmd {
    */
   change(summary, { doneWhen = null, undo = byHand(`take back by hand: ${summary}`), ...more } = {}) {
     const done = doneWhen && doneWhen.toWit();
-    return new Outcome(String(this), call(() => this.#machine.change(this.#raw, done, undo, effect(summary, more))));
+    return new Outcome(
+      String(this),
+      call(() => this.#machine.change(this.#raw, done, undo, effect(summary, more))),
+    );
   }
 
   toWit() {

@@ -110,18 +110,29 @@ class FakeMachine {
 
   /** What this command, which looks, gives from now on. */
   answers(argv, { stdout = "", stderr = "", code = 0 } = {}) {
-    this.#looks.set(JSON.stringify(argv), { exit: { tag: "code", val: code }, stdout: utf8(stdout), stderr: utf8(stderr) });
+    this.#looks.set(JSON.stringify(argv), {
+      exit: { tag: "code", val: code },
+      stdout: utf8(stdout),
+      stderr: utf8(stderr),
+    });
   }
 
   /** What this command, which changes something, gives, and does to the world. */
   runs(argv, { then = () => {}, stdout = "", code = 0 } = {}) {
-    this.#runs.set(JSON.stringify(argv), { then, output: { exit: { tag: "code", val: code }, stdout: utf8(stdout), stderr: utf8("") } });
+    this.#runs.set(JSON.stringify(argv), {
+      then,
+      output: { exit: { tag: "code", val: code }, stdout: utf8(stdout), stderr: utf8("") },
+    });
   }
 
   /** What a request from this machine is answered with, and, where it changes something, does to the world. `body`: text, or JSON. */
   serves(method, url, { status = 200, body = "", then = () => {} } = {}) {
     const text = typeof body === "string" ? body : JSON.stringify(body);
-    const output = { exit: { tag: "code", val: status < 400 ? 0 : 1 }, stdout: utf8(text), stderr: utf8(`HTTP status ${status}`) };
+    const output = {
+      exit: { tag: "code", val: status < 400 ? 0 : 1 },
+      stdout: utf8(text),
+      stderr: utf8(`HTTP status ${status}`),
+    };
     this.#looks.set(`${method} ${url}`, { status, headers: [], body: utf8(text) });
     this.#runs.set(`${method} ${url}`, { then, output });
   }
@@ -187,7 +198,14 @@ class FakeTree {
 
   stat(path) {
     if (!(path in this.contents)) return null;
-    return { kind: "file", size: utf8(this.contents[path]).length, mode: 0o644, owner: "root", group: "root", linkTarget: null };
+    return {
+      kind: "file",
+      size: utf8(this.contents[path]).length,
+      mode: 0o644,
+      owner: "root",
+      group: "root",
+      linkTarget: null,
+    };
   }
 
   read(path) {
@@ -227,7 +245,8 @@ function complete(action, inputs) {
 function honest(object, name) {
   return new Proxy(object, {
     get(target, key) {
-      if (!(key in target) && typeof key === "string" && key !== "toJSON" && key !== "then") throw new Error(`${name}: the fake world has no \`${key}\``);
+      if (!(key in target) && typeof key === "string" && key !== "toJSON" && key !== "then")
+        throw new Error(`${name}: the fake world has no \`${key}\``);
       const value = target[key];
       return typeof value === "function" ? value.bind(target) : value;
     },

@@ -46,14 +46,22 @@ export class Tree {
    * The file has this content (a text or bytes); mode, owner and group as said, or as they are. True where it was not so: then it is, or
    * will be. `validate` is run on the new file before it takes the place of the old one, with `{}` standing for its path.
    */
-  file(path, content, { mode = null, owner = null, group = null, validate = [], summary = `write ${path}`, ...more } = {}) {
+  file(
+    path,
+    content,
+    { mode = null, owner = null, group = null, validate = [], summary = `write ${path}`, ...more } = {},
+  ) {
     const what = content instanceof Uint8Array ? { tag: "bytes", val: content } : { tag: "text", val: parts(content) };
-    return changed(call(() => this.#raw.ensureFile(path, what, { mode, owner, group }, validate, effect(summary, more))));
+    return changed(
+      call(() => this.#raw.ensureFile(path, what, { mode, owner, group }, validate, effect(summary, more))),
+    );
   }
 
   /** A directory is there, its parents included. */
   directory(path, { mode = null, owner = null, group = null } = {}) {
-    return changed(call(() => this.#raw.ensureDirectory(path, { mode, owner, group }, effect(`make the directory ${path}`))));
+    return changed(
+      call(() => this.#raw.ensureDirectory(path, { mode, owner, group }, effect(`make the directory ${path}`))),
+    );
   }
 
   /** A symbolic link to `target`, as written, is there. */

@@ -51,9 +51,23 @@ export class Machine {
   }
 
   /** An HTTP request that changes something. A status of 400 or more is an error. */
-  httpChange(summary, url, { method = "POST", headers = {}, body = "", ca = null, undo = byHand(`take back by hand: ${summary}`), ...more } = {}) {
+  httpChange(
+    summary,
+    url,
+    {
+      method = "POST",
+      headers = {},
+      body = "",
+      ca = null,
+      undo = byHand(`take back by hand: ${summary}`),
+      ...more
+    } = {},
+  ) {
     const wanted = request(method, url, headers, body, ca);
-    return new Outcome(`${method} ${url} from ${this.name}`, call(() => this.#raw.httpChange(wanted, undo, effect(summary, more))));
+    return new Outcome(
+      `${method} ${url} from ${this.name}`,
+      call(() => this.#raw.httpChange(wanted, undo, effect(summary, more))),
+    );
   }
 
   /** Whether a TCP connection from this machine is accepted. */
@@ -83,5 +97,11 @@ export class Response {
 }
 
 function request(method, url, headers, body, ca) {
-  return { method, url, headers: Object.entries(headers).map(([name, value]) => [name, parts(value)]), body: parts(body), ca };
+  return {
+    method,
+    url,
+    headers: Object.entries(headers).map(([name, value]) => [name, parts(value)]),
+    body: parts(body),
+    ca,
+  };
 }

@@ -32,7 +32,11 @@ function run(plugin, action, what, text) {
 
 /** A mistake of the plugin: what, and where. */
 function mistake(error) {
-  const where = String(error?.stack ?? "").split("\n").map((line) => line.trim()).find((line) => line.startsWith("at ")) ?? "";
+  const where =
+    String(error?.stack ?? "")
+      .split("\n")
+      .map((line) => line.trim())
+      .find((line) => line.startsWith("at ")) ?? "";
   return `a mistake in the plugin: ${error} ${where}`.trim();
 }
 

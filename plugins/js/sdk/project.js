@@ -15,7 +15,8 @@ const ENTRY = "build/entry.js";
 const COMPONENTIZE = "node_modules/.bin/componentize-qjs";
 
 async function build() {
-  if (!existsSync(COMPONENTIZE)) quit("componentize-qjs is missing: it makes a component of JavaScript. In the project's folder: npm ci");
+  if (!existsSync(COMPONENTIZE))
+    quit("componentize-qjs is missing: it makes a component of JavaScript. In the project's folder: npm ci");
   const manifest = JSON.parse(readFileSync(MANIFEST, "utf8"));
   await noteFunctions(manifest);
   const text = JSON.stringify(manifest);
@@ -31,9 +32,12 @@ async function noteFunctions(manifest) {
   const { plugin } = await import(pathToFileURL(join(process.cwd(), "plugin.js")));
   const there = plugin?.actions ?? quit("plugin.js: it needs `export const plugin = { actions: { ... } }`");
   const known = new Set(manifest.action.map(({ name }) => name));
-  const mistakes = Object.keys(there).filter((name) => !known.has(name)).map((name) => `"${name}": plugin.toml has no such action`);
+  const mistakes = Object.keys(there)
+    .filter((name) => !known.has(name))
+    .map((name) => `"${name}": plugin.toml has no such action`);
   for (const action of manifest.action) {
-    if (typeof there[action.name]?.converge !== "function") mistakes.push(`action "${action.name}" has no function \`converge\``);
+    if (typeof there[action.name]?.converge !== "function")
+      mistakes.push(`action "${action.name}" has no function \`converge\``);
     action.verifies = typeof there[action.name]?.verify === "function";
   }
   if (mistakes.length > 0) quit(`plugin.js:\n- ${mistakes.join("\n- ")}`);
@@ -53,7 +57,11 @@ export const action = component(plugin, ${JSON.stringify(manifest)});
 }
 
 function test() {
-  run(process.execPath, ["--test", "--test-reporter=spec", ...readdirSync(".").filter((name) => name.endsWith(".test.js"))]);
+  run(process.execPath, [
+    "--test",
+    "--test-reporter=spec",
+    ...readdirSync(".").filter((name) => name.endsWith(".test.js")),
+  ]);
 }
 
 function run(program, args) {

@@ -17,9 +17,18 @@ export function parts(text) {
 /** Bytes of UTF-8 as a string. What is not UTF-8 becomes U+FFFD. The engine in a component has no TextDecoder. */
 export function fromUtf8(bytes) {
   let text = "";
-  for (let i = 0; i < bytes.length; ) {
+  for (let i = 0; i < bytes.length;) {
     const first = bytes[i++];
-    const more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : -1;
+    const more =
+      first < 0x80
+        ? 0
+        : first >= 0xc2 && first < 0xe0
+          ? 1
+          : first >= 0xe0 && first < 0xf0
+            ? 2
+            : first >= 0xf0 && first < 0xf5
+              ? 3
+              : -1;
     let point = more === 0 ? first : first & (0x3f >> more);
     let read = 0;
     while (read < more && i < bytes.length && (bytes[i] & 0xc0) === 0x80) {
@@ -27,7 +36,8 @@ export function fromUtf8(bytes) {
       read++;
     }
     const least = [0, 0x80, 0x800, 0x10000][more];
-    const good = more >= 0 && read === more && point >= least && point <= 0x10ffff && !(point >= 0xd800 && point < 0xe000);
+    const good =
+      more >= 0 && read === more && point >= least && point <= 0x10ffff && !(point >= 0xd800 && point < 0xe000);
     text += good ? String.fromCodePoint(point) : "\ufffd";
   }
   return text;

@@ -58,7 +58,9 @@ def note_functions(manifest: dict) -> None:
     mistakes = []
     names = [action["name"] for action in manifest["action"]]
     for what, functions in there.items():
-        mistakes += [f'@plugin.{what}("{name}"): plugin.toml has no such action' for name in functions if name not in names]
+        mistakes += [
+            f'@plugin.{what}("{name}"): plugin.toml has no such action' for name in functions if name not in names
+        ]
     for action in manifest["action"]:
         name = action["name"]
         if name not in there["converge"]:

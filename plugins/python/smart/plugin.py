@@ -64,7 +64,9 @@ def refuse_unhealthy(disk, device, max_reallocated):
         raise Conflict(f"{device} ({disk.get('serial_number')}) says that it is failing: replace it")
     attributes = disk.get("ata_smart_attributes", {}).get("table", [])
     reallocated = next((a["raw"]["value"] for a in attributes if a["id"] == 5), 0)
-    ensure(reallocated <= max_reallocated, f"{device} has given up {reallocated} sectors, {max_reallocated} are allowed")
+    ensure(
+        reallocated <= max_reallocated, f"{device} has given up {reallocated} sectors, {max_reallocated} are allowed"
+    )
     errors = disk.get("nvme_smart_health_information_log", {}).get("media_errors", 0)
     ensure(errors == 0, f"{device} has lost data {errors} times")
 

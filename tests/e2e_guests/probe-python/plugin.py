@@ -27,7 +27,9 @@ def ambient(inputs):
         "run": lambda: subprocess.run(["true"]),
         "standard input": lambda: os.read(0, 1) or None,
     }
-    reached = {name: repr(found) for name, found in ((name, trial(attempt)) for name, attempt in attempts.items()) if found}
+    reached = {
+        name: repr(found) for name, found in ((name, trial(attempt)) for name, attempt in attempts.items()) if found
+    }
     reached |= {f"variable {name}": value for name, value in os.environ.items()}
     return reached
 

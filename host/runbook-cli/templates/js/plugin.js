@@ -37,7 +37,10 @@ function check(set) {
 
 /** The lines of a text, without what stands behind the last line break. */
 function lines(text) {
-  return text.replace(/\n$/, "").split("\n").slice(text === "" ? 1 : 0);
+  return text
+    .replace(/\n$/, "")
+    .split("\n")
+    .slice(text === "" ? 1 : 0);
 }
 
 /** Names of the settings that a text has otherwise, or not at all. */

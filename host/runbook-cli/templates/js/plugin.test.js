@@ -22,7 +22,10 @@ test("other lines stay, and the second time nothing is done", () => {
   const { world, node } = house();
   const inputs = { path, reload, set: { PORT: "8080", TZ: "UTC" } };
   const first = world.apply(plugin, "settings", inputs);
-  assert.deepEqual(first, { outputs: { changed: ["PORT", "TZ"] }, changes: [`write ${path}`, "make the new settings effective"] });
+  assert.deepEqual(first, {
+    outputs: { changed: ["PORT", "TZ"] },
+    changes: [`write ${path}`, "make the new settings effective"],
+  });
   assert.equal(node.tree.contents[path], "# Ours\nPORT=8080\nNAME=a=b\nTZ=UTC\n");
   assert.deepEqual(world.apply(plugin, "settings", inputs).changes, []);
 });

@@ -30,7 +30,10 @@ def is_set(inputs):
     """Looks once more, after all is done: whatever reads the file may have written it anew."""
     machine = Machine.target("host")
     text = machine.files.read_text(inputs["path"]) or ""
-    return [f"{name} in {inputs['path']} on {machine.name} is not as it should be" for name in different(text, inputs["set"])]
+    return [
+        f"{name} in {inputs['path']} on {machine.name} is not as it should be"
+        for name in different(text, inputs["set"])
+    ]
 
 
 def check(wanted):

@@ -26,8 +26,16 @@ test("a swallowed unknown ends the action", () => {
   for (const then of [() => "misled", () => fail("there is no such file")]) {
     assert.throws(() => settled(swallowed(then)), { kind: "unknown", message: "step 1 writes it" });
   }
-  assert.equal(settled(() => 1), 1, "the next call begins afresh");
-  assert.equal(settled(() => ifKnown(unknown)), null, "on purpose");
+  assert.equal(
+    settled(() => 1),
+    1,
+    "the next call begins afresh",
+  );
+  assert.equal(
+    settled(() => ifKnown(unknown)),
+    null,
+    "on purpose",
+  );
 });
 
 test("only not-found is not found", () => {
@@ -36,8 +44,11 @@ test("only not-found is not found", () => {
 });
 
 test("a failed command says what and why", () => {
-  const output = (exit, stderr = "") => new Output("ls on n", { exit, stdout: new TextEncoder().encode("{"), stderr: new TextEncoder().encode(stderr) });
-  assert.throws(() => output({ tag: "code", val: 2 }, "no such file\n").ok(), { message: "ls on n: exit code 2: no such file" });
+  const output = (exit, stderr = "") =>
+    new Output("ls on n", { exit, stdout: new TextEncoder().encode("{"), stderr: new TextEncoder().encode(stderr) });
+  assert.throws(() => output({ tag: "code", val: 2 }, "no such file\n").ok(), {
+    message: "ls on n: exit code 2: no such file",
+  });
   assert.throws(() => output({ tag: "signal", val: "KILL" }).ok(), /ended by SIGKILL/);
   assert.throws(() => output({ tag: "code", val: 0 }).json(), /ls on n gave no JSON/);
 });
@@ -49,16 +60,29 @@ test("a plan has no output", () => {
 });
 
 test("secrets stay references", () => {
-  const expected = [{ tag: "plain", val: "Bearer " }, { tag: "plain", val: "a" }, { tag: "secret", val: "token" }];
+  const expected = [
+    { tag: "plain", val: "Bearer " },
+    { tag: "plain", val: "a" },
+    { tag: "secret", val: "token" },
+  ];
   assert.deepEqual(parts(["Bearer ", { $text: ["a", { $secret: "token" }, ""] }]), expected);
   assert.throws(() => parts(7), { kind: "invalid" });
 });
 
 test("UTF-8 is read as everywhere", () => {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  for (const text of ["", "plain", "Büro", "€", "💾", "\u0000\uffff"]) assert.equal(fromUtf8(new TextEncoder().encode(text)), text);
+  for (const text of ["", "plain", "Büro", "€", "💾", "\u0000\uffff"])
+    assert.equal(fromUtf8(new TextEncoder().encode(text)), text);
   // Of what is no UTF-8, only how many replacements stand for it may differ.
-  for (const bytes of [[0xff], [0xc3], [0xe2, 0x82], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0x41, 0x80, 0x42]]) {
+  for (const bytes of [
+    [0xff],
+    [0xc3],
+    [0xe2, 0x82],
+    [0xc0, 0x80],
+    [0xed, 0xa0, 0x80],
+    [0xf4, 0x90, 0x80, 0x80],
+    [0x41, 0x80, 0x42],
+  ]) {
     const short = (text) => text.replace(/\ufffd+/g, "\ufffd");
     assert.equal(short(fromUtf8(Uint8Array.from(bytes))), short(decoder.decode(Uint8Array.from(bytes))), String(bytes));
   }
@@ -74,10 +98,24 @@ test("inputs and outputs are JSON, errors keep their kind, mistakes say where", 
     }
     return null;
   };
-  assert.equal(run(({ n }) => ({ n: n * 2 })), '{"n":42}');
-  assert.equal(run(() => {}), "{}");
-  assert.deepEqual(thrown(() => conflict("x")), { tag: "conflict", val: "x" });
-  assert.deepEqual(thrown(() => { throw new CallError("not-found", "/a"); }), { tag: "not-found", val: "/a" });
+  assert.equal(
+    run(({ n }) => ({ n: n * 2 })),
+    '{"n":42}',
+  );
+  assert.equal(
+    run(() => {}),
+    "{}",
+  );
+  assert.deepEqual(
+    thrown(() => conflict("x")),
+    { tag: "conflict", val: "x" },
+  );
+  assert.deepEqual(
+    thrown(() => {
+      throw new CallError("not-found", "/a");
+    }),
+    { tag: "not-found", val: "/a" },
+  );
   const { tag, val } = thrown(({ m }) => m.x);
   assert.equal(tag, "failed");
   assert.match(val, /a mistake in the plugin: TypeError: .*sdk\.test\.js/);
@@ -87,10 +125,14 @@ test("chance differs from call to call, and not for the same call", (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 1000 });
   const { random } = Math;
   t.after(() => (Math.random = random));
-  const draw = (inputs) => JSON.parse(component({ actions: { a: { converge: () => [Math.random(), Math.random()] } } }, "{}").converge("a", inputs));
+  const draw = (inputs) =>
+    JSON.parse(
+      component({ actions: { a: { converge: () => [Math.random(), Math.random()] } } }, "{}").converge("a", inputs),
+    );
   const first = draw('{"host":"a"}');
   assert.deepEqual(draw('{"host":"a"}'), first);
-  for (const other of [draw('{"host":"b"}'), (t.mock.timers.tick(1), draw('{"host":"a"}'))]) assert.notDeepEqual(other, first);
+  for (const other of [draw('{"host":"b"}'), (t.mock.timers.tick(1), draw('{"host":"a"}'))])
+    assert.notDeepEqual(other, first);
   assert.notEqual(first[0], first[1]);
   assert.ok(first.every((number) => number >= 0 && number < 1));
 });

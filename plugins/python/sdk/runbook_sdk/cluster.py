@@ -43,7 +43,9 @@ class Cluster:
         found = call(self._raw.get, object)
         return None if found is None else json.loads(found)
 
-    def list(self, of: raw.ResourceKind, namespace: str | None = None, labels: str | None = None) -> list[dict[str, Any]]:
+    def list(
+        self, of: raw.ResourceKind, namespace: str | None = None, labels: str | None = None
+    ) -> list[dict[str, Any]]:
         """The objects that match."""
         return [json.loads(text) for text in call(self._raw.list, raw.Selector(of, namespace, labels, None))]
 

@@ -119,14 +119,23 @@ class FakeMachine:
         """Its files."""
         self._looks: dict[tuple[str, ...], machines.Output] = {}
         self._runs: dict[tuple[str, ...], tuple[machines.Output, Callable[[], None]]] = {}
+        self._served: dict[tuple[str, str], tuple[machines.Response, Callable[[], None]]] = {}
 
     def answers(self, argv: Sequence[str], stdout: str = "", code: int = 0, stderr: str = "") -> None:
         """What this command, which looks, gives from now on."""
         self._looks[tuple(argv)] = machines.Output(machines.Exit_Code(code), stdout.encode(), stderr.encode())
 
-    def runs(self, argv: Sequence[str], then: Callable[[], None] = lambda: None, stdout: str = "", code: int = 0) -> None:
+    def runs(
+        self, argv: Sequence[str], then: Callable[[], None] = lambda: None, stdout: str = "", code: int = 0
+    ) -> None:
         """What this command, which changes something, gives, and does to the world."""
         self._runs[tuple(argv)] = (machines.Output(machines.Exit_Code(code), stdout.encode(), b""), then)
+
+    def serves(
+        self, method: str, url: str, body: str = "", status: int = 200, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """What a request from this machine is answered with, and, where it changes something, does to the world."""
+        self._served[(method, url)] = (machines.Response(status, [], body.encode()), then)
 
     def name(self) -> str:
         return self._name
@@ -138,7 +147,7 @@ class FakeMachine:
         for altered in self._world._altered:
             if not altered or not command.reads or altered & set(command.reads):
                 raise Err(types.CallError_Unknown(f"{self._name}: a planned change may alter what this reads"))
-        return _said(self._looks, command, "answers", self._name)
+        return _said(self._looks, tuple(command.argv), "answers", self._name)
 
     def change(
         self,
@@ -149,8 +158,18 @@ class FakeMachine:
     ) -> machines.Outcome:
         if done_when and self.observe(done_when).exit == machines.Exit_Code(0):
             return machines.Outcome_Already()
-        output, then = _said(self._runs, command, "runs", self._name)
+        output, then = _said(self._runs, tuple(command.argv), "runs", self._name)
+        return self._make(effect, then, output)
 
+    def http(self, request: machines.Request) -> machines.Response:
+        return _said(self._served, (request.method, request.url), "serves", self._name)[0]
+
+    def http_change(self, request: machines.Request, undo: machines.Undo, effect: types.Effect) -> machines.Outcome:
+        response, then = _said(self._served, (request.method, request.url), "serves", self._name)
+        code = machines.Exit_Code(0 if response.status < 400 else 1)
+        return self._make(effect, then, machines.Output(code, response.body, f"HTTP status {response.status}".encode()))
+
+    def _make(self, effect: types.Effect, then: Callable[[], None], output: machines.Output) -> machines.Outcome:
         def carry_out() -> machines.Outcome:
             then()
             return machines.Outcome_Done(output)
@@ -225,11 +244,10 @@ def _complete(action: str, inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: of["default"] for name, of in schema["properties"].items() if "default" in of} | inputs
 
 
-def _said(answers: dict[tuple[str, ...], Any], command: machines.Command, how: str, name: str) -> Any:
-    try:
-        return answers[tuple(command.argv)]
-    except KeyError:
-        raise AssertionError(f"{name}: nobody said what this command does: machine.{how}({command.argv!r}, ...)") from None
+def _said(answers: dict[Any, Any], asked: tuple[str, ...], how: str, name: str) -> Any:
+    if asked not in answers:
+        raise AssertionError(f"{name}: nobody said what happens: machine.{how}({list(asked)!r}, ...)")
+    return answers[asked]
 
 
 def _bytes(content: trees.Content) -> bytes:

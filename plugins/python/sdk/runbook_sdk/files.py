@@ -69,7 +69,9 @@ class Tree:
         attributes = raw.Attributes(mode, owner, group)
         return _changed(call(self._raw.ensure_file, path, what, attributes, list(validate), effect))
 
-    def directory(self, path: str, *, mode: int | None = None, owner: str | None = None, group: str | None = None) -> bool:
+    def directory(
+        self, path: str, *, mode: int | None = None, owner: str | None = None, group: str | None = None
+    ) -> bool:
         """A directory is there, its parents included."""
         attributes = raw.Attributes(mode, owner, group)
         return _changed(call(self._raw.ensure_directory, path, attributes, _effect(f"make the directory {path}")))

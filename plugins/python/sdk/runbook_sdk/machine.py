@@ -43,7 +43,9 @@ class Machine:
         """A command. `how` are the other fields of `Cmd`: reads, privileged, timeout, env, stdin, files, cwd."""
         return Cmd(self._raw, argv, **how)
 
-    def http(self, url: str, *, method: str = "GET", headers: dict[str, Text] = {}, ca: str | None = None) -> raw.Response:
+    def http(
+        self, url: str, *, method: str = "GET", headers: dict[str, Text] = {}, ca: str | None = None
+    ) -> raw.Response:
         """A look over HTTP from this machine: status, headers, body. Any status is an answer. `ca`: a PEM, or "insecure"."""
         return call(self._raw.http, _request(method, url, headers, "", ca))
 

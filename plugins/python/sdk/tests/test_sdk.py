@@ -2,11 +2,13 @@
 
 import json
 import unittest
+from unittest import mock
 
 from componentize_py_types import Err
-from runbook_sdk import Conflict, Failed, NotFound, Unknown, if_found, if_known
+from runbook_sdk import Conflict, Failed, Machine, NotFound, Unknown, if_found, if_known
 from runbook_sdk.commands import Outcome, Output
 from runbook_sdk.errors import call, settled
+from runbook_sdk.fake import World
 from runbook_sdk.plugin import Plugin, export
 from runbook_sdk.text import to_wit
 from wit_world.imports import types
@@ -70,6 +72,58 @@ class Answers(unittest.TestCase):
         parts = to_wit(["Bearer ", {"$text": ["a", {"$secret": "token"}, ""]}])
         plain, secret = types.TextPart_Plain, types.TextPart_Secret
         self.assertEqual(parts, [plain("Bearer "), plain("a"), secret("token")])
+
+
+class Fake(unittest.TestCase):
+    def setUp(self):
+        self.world = World()
+        self.node = self.world.machine("n")
+
+    def run_in(self, verb, function):
+        plugin = Plugin()
+        plugin.converge("a")(lambda _: function(Machine.target("host")))
+        with mock.patch("runbook_sdk.fake._complete", lambda action, inputs: inputs):
+            return verb(plugin, "a", {})
+
+    def test_what_was_not_said_fails_by_name(self):
+        for function, words in (
+            (lambda machine: machine.cmd(["ls"]).observe(), r"n: nobody said .*answers\(\['ls'\]"),
+            (lambda machine: machine.http("http://x/"), r"serves\(\['GET', 'http://x/'\]"),
+            (lambda machine: machine.facts(), "has no `facts`"),
+        ):
+            with self.assertRaisesRegex(AssertionError, words):
+                self.run_in(self.world.apply, function)
+
+    def test_requests_change_the_world_and_fail_from_status_400(self):
+        self.node.serves("GET", "http://x/", "off")
+        self.node.serves("POST", "http://x/", then=lambda: self.node.serves("GET", "http://x/", "on"))
+
+        def switch(machine):
+            machine.http_change("switch it on", "http://x/")
+            return {"is": machine.http("http://x/").body.decode()}
+
+        self.assertEqual(self.run_in(self.world.plan, switch).outputs, {"is": "off"})
+        self.assertEqual(self.run_in(self.world.apply, switch).outputs, {"is": "on"})
+        self.node.serves("POST", "http://x/", status=500)
+        with self.assertRaisesRegex(Failed, "POST http://x/ from n: exit code 1: HTTP status 500"):
+            self.run_in(self.world.apply, switch)
+
+    def test_what_a_planned_change_may_alter_is_unknown(self):
+        self.node.runs(["touch"])
+        self.node.answers(["cat"], "x")
+
+        def touch(reads, alters):
+            def function(machine):
+                machine.cmd(["touch"]).change("touch it", alters=alters)
+                machine.cmd(["cat"], reads=reads).observe()
+
+            return function
+
+        for reads, alters in (([], ["a"]), (["a"], []), (["a"], ["a", "b"])):
+            with self.assertRaises(Unknown):
+                self.run_in(self.world.plan, touch(reads, alters))
+            self.run_in(self.world.apply, touch(reads, alters))
+        self.run_in(self.world.plan, touch(["a"], ["b"]))
 
 
 class Exports(unittest.TestCase):
