@@ -93,7 +93,20 @@ fn embed_projects(root: &Path, out: &Path) -> Result<(), String> {
     let text = text.replace(members, r#"members = ["sdk", "sdk-macros"]"#);
     fs::write(&workspace, text).map_err(|error| format!("{} cannot be written: {error}", workspace.display()))?;
     vendor.push(("plugins/Cargo.toml".to_owned(), workspace));
-    embed(out, "vendor-rust", &vendor)
+    embed(out, "vendor-rust", &vendor)?;
+
+    for language in ["python", "js"] {
+        let folder = templates.join(language);
+        let mut files = files_below(&folder, &folder)?;
+        files.push(("examples/settings.toml".to_owned(), rust.join("examples/settings.toml")));
+        embed(out, &format!("template-{language}"), &files)?;
+        let mut vendor = files_below(root, &root.join("plugins").join(language).join("sdk"))?;
+        // A developer's tests and builds leave things there that change all the time: each file is watched, not the folder.
+        vendor.iter().for_each(|(_, path)| println!("cargo::rerun-if-changed={}", path.display()));
+        vendor.extend(files_below(root, &root.join("wit"))?);
+        embed(out, &format!("vendor-{language}"), &vendor)?;
+    }
+    Ok(())
 }
 
 /// Writes the list of some files with their contents.
@@ -108,10 +121,14 @@ fn embed(out: &Path, name: &str, files: &[(String, PathBuf)]) -> Result<(), Stri
     fs::write(&file, list).map_err(|error| format!("{} cannot be written: {error}", file.display()))
 }
 
+/// What developers have in the folders of an SDK, and projects do not.
+const LEFT_OUT: [&str; 3] = ["__pycache__", "build", "tests"];
+
 /// All files below a folder, sorted, with their paths from `top`.
 fn files_below(top: &Path, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     let mut found = Vec::new();
     let mut paths = entries(folder)?;
+    paths.retain(|path| !LEFT_OUT.iter().any(|name| path.file_name() == Some(OsStr::new(name))));
     paths.sort();
     for path in paths {
         if path.is_dir() {
@@ -133,7 +150,8 @@ fn watch(root: &Path, plugins: &Path) -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
     for entry in entries(plugins)? {
-        if entry.file_name() != Some(OsStr::new("target")) {
+        // The plugins in other languages are no part of the program, and their builds leave things in their folders.
+        if !["target", "python", "js"].iter().any(|name| entry.file_name() == Some(OsStr::new(name))) {
             println!("cargo::rerun-if-changed={}", entry.display());
         }
     }

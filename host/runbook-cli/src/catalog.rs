@@ -1,6 +1,7 @@
 //! The plugins that a runbook can use: those of the program, and those that it brings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ impl Catalog {
     /// The plugins that a runbook mentions, those of the program and those that it brings. The others are known by name alone.
     pub(crate) fn of(mentions: &Mentions) -> Result<Self, CliError> {
         let cache_dir = runs_dir::cache().ok();
-        let host = Host::new(Options { cache_dir, ..Options::default() }).map_err(CliError::internal)?;
+        let options = Options { cache_dir, compiling: Some(say_compiling), ..Options::default() };
+        let host = Host::new(options).map_err(CliError::internal)?;
         let mut catalog = Self { host, plugins: BTreeMap::new() };
         for plugin in mentions.plugins.iter().filter_map(|name| standard::find(name)) {
             let loaded = catalog.host.load_own(plugin.name, plugin.bytes, plugin.sha256).map_err(CliError::internal)?;
@@ -87,6 +89,11 @@ impl Catalog {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.plugins.keys().map(String::as_str)
     }
+}
+
+/// An interpreter takes ten seconds to compile; nobody is to think that the program hangs.
+pub(crate) fn say_compiling(plugin: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "compiling plugin {plugin} for this machine, once");
 }
 
 impl Actions for Catalog {

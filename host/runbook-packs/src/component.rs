@@ -124,6 +124,11 @@ pub fn read_own(bytes: &[u8], sha256: String) -> Result<Component, ReadError> {
     })
 }
 
+/// Whether there is a manifest in a component, of whatever kind.
+pub(crate) fn has_manifest(bytes: &[u8]) -> Result<bool, ReadError> {
+    scan(bytes).map(|sections| sections.manifest.is_some())
+}
+
 #[derive(Default)]
 struct Sections<'a> {
     manifest: Option<&'a [u8]>,

@@ -5,9 +5,11 @@
 
 mod check;
 mod component;
+mod embed;
 mod pattern;
 mod schema;
 
 pub use check::{Mistake, PatternError, Wrong, check};
 pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read, read_own};
+pub use embed::{TomlError, embed, from_toml};
 pub use schema::{Schema, SchemaError};

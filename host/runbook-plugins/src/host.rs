@@ -31,6 +31,9 @@ use crate::state::State;
 /// A plugin only prints a constant to describe itself; starting an interpreter takes most of it.
 const DESCRIBE: Duration = Duration::from_secs(30);
 
+/// How long a person waits without being told what for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Lines of a guest's output that go into the journal.
 const LOGGED_LINES: usize = 200;
 
@@ -48,6 +51,8 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// What one call may use.
     pub limits: Limits,
+    /// Told the name of a plugin that takes more than a second to compile. It is to say so to a person, and to return at once.
+    pub compiling: Option<fn(&str)>,
 }
 
 /// Why plugins cannot be run at all.
@@ -113,6 +118,7 @@ struct Inner {
     linker: Linker<State>,
     cache: Option<Cache>,
     limits: Limits,
+    compiling: Option<fn(&str)>,
     threads: GuestThreads,
     plugins: RwLock<BTreeMap<String, Arc<Entry>>>,
 }
@@ -142,7 +148,8 @@ impl Host {
         });
         let threads = GuestThreads::start()?;
         let plugins = RwLock::default();
-        Ok(Self(Arc::new(Inner { engine, linker, cache, limits: options.limits, threads, plugins })))
+        let Options { limits, compiling, .. } = options;
+        Ok(Self(Arc::new(Inner { engine, linker, cache, limits, compiling, threads, plugins })))
     }
 
     /// Takes a component as the plugin with this name. Reads it, and compares names and versions of what it imports with what
@@ -233,17 +240,26 @@ impl Host {
 
     async fn make_ready(&self, entry: &Arc<Entry>) -> Result<PluginPre<State>, PluginError> {
         let (inner, compiled) = (Arc::clone(&self.0), Arc::clone(entry));
-        let (pre, new) = tokio::task::spawn_blocking(move || {
+        let mut work = tokio::task::spawn_blocking(move || {
             let code = load::load(&inner.engine, inner.cache.as_ref(), &compiled.loaded.sha256, &compiled.bytes)?;
             let (component, new) = match code {
                 Code::Kept(component) => (component, None),
                 Code::New(component) => (component.clone(), Some(component)),
             };
             preflight::types(&inner.linker, &component).map(|pre| (pre, new))
-        })
-        .await
-        .map_err(|error| unfit(format!("internal error while compiling it: {error}")))?
-        .map_err(|error| unfit(format!("{error:#}")))?;
+        });
+        let done = match timeout(PATIENCE, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                if let Some(say) = self.0.compiling {
+                    say(&entry.loaded.manifest.name);
+                }
+                work.await
+            }
+        };
+        let (pre, new) = done
+            .map_err(|error| unfit(format!("internal error while compiling it: {error}")))?
+            .map_err(|error| unfit(format!("{error:#}")))?;
         if let Some(component) = new {
             self.describes_itself(entry, &pre).await?;
             let (inner, entry) = (Arc::clone(&self.0), Arc::clone(entry));

@@ -20,6 +20,9 @@ const MEANING: u32 = 1;
 /// Bytes of a compiled component: twice to four times those of the component.
 const MAX_COMPILED: u64 = 1 << 30;
 
+/// Bytes of all compiled components that are kept. A component of an interpreter is some 35 MiB, and each build of it another one.
+const MOST_KEPT: u64 = 512 << 20;
+
 /// A private folder of compiled components.
 pub(crate) struct Cache {
     dir: PathBuf,
@@ -75,6 +78,28 @@ impl Cache {
     }
 }
 
+/// Removes what was compiled longest ago, until at most `most` bytes are left. Who has a file open keeps what is in it.
+fn make_room(dir: &Path, most: u64) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "cwasm") {
+            let found = entry.metadata()?;
+            kept.push((found.modified()?, found.len(), entry.path()));
+        }
+    }
+    kept.sort_unstable();
+    let mut size: u64 = kept.iter().map(|(_, size, _)| size).sum();
+    for (_, bytes, path) in kept {
+        if size <= most {
+            break;
+        }
+        fs::remove_file(path)?;
+        size -= bytes;
+    }
+    Ok(())
+}
+
 /// A compiled component.
 pub(crate) enum Code {
     /// From the cache: it was found to fit when it was compiled.
@@ -106,6 +131,10 @@ pub(crate) fn keep(engine: &Engine, cache: &Cache, sha256: &str, component: &Com
     // A full disk costs the time to compile, not the run.
     if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| cache.store(&path, &code)) {
         tracing::warn!("the compiled plugin could not be kept at {}: {error}", path.display());
+    }
+    // Another process may be at it, too: what is gone already is no trouble.
+    if let Err(error) = make_room(&cache.dir, MOST_KEPT) {
+        tracing::debug!("old compiled plugins could not be removed: {error}");
     }
 }
 
@@ -211,6 +240,28 @@ mod tests {
         fs::remove_file(&path).expect("removes");
         std::os::unix::fs::symlink("/etc/hostname", &path).expect("links");
         assert!(stored(&engine, &path).is_err(), "a link leads anywhere");
+    }
+
+    #[test]
+    fn what_was_compiled_longest_ago_makes_room() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let start = std::time::SystemTime::now();
+        for (age, name) in ["new.cwasm", "old.cwasm", "oldest.cwasm", "other"].into_iter().enumerate() {
+            let path = dir.path().join(name);
+            fs::write(&path, [0; 10]).expect("writes");
+            let then = start - std::time::Duration::from_secs(age as u64 * 60);
+            File::options().write(true).open(path).and_then(|file| file.set_modified(then)).expect("sets its time");
+        }
+        let left = |most| {
+            make_room(dir.path(), most).expect("makes room");
+            let mut names: Vec<_> =
+                files(dir.path()).iter().map(|path| path.file_name().map(ToOwned::to_owned)).collect();
+            names.sort_unstable();
+            names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(30), ["new.cwasm", "old.cwasm", "oldest.cwasm", "other"]);
+        assert_eq!(left(29), ["new.cwasm", "old.cwasm", "other"]);
+        assert_eq!(left(0), ["other"]);
     }
 
     #[test]

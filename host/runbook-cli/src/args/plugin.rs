@@ -16,6 +16,7 @@ pub(crate) enum Plugin {
     /// Make a project for a plugin: it builds, has tests, and an example that runs on this machine
     #[command(after_help = "Examples:
   runbook plugin new journal                     the folder ./journal, in Rust
+  runbook plugin new journal --lang python
   runbook plugin new journal --dir ~/plugins/journal
   runbook plugin new --update --dir journal      only vendor/ anew, for this version of runbook")]
     New(New),
@@ -28,6 +29,7 @@ pub(crate) enum Plugin {
   runbook plugin doc                    the project in this folder, its page on stdout
   runbook plugin doc journal -o journal/ACTIONS.md
   runbook plugin doc core               a plugin of the program
+  runbook plugin doc core --examples ./examples
   runbook plugin doc ./mine.wasm")]
     Doc(Doc),
     /// Write a cassette: what a step of a run asked and was answered, for `runbook plugin test` to replay without any host
@@ -71,6 +73,10 @@ pub(crate) struct Inspect {
 pub(crate) enum Language {
     /// Rust, compiled by cargo
     Rust,
+    /// Python 3.11 or later, made a component by componentize-py
+    Python,
+    /// JavaScript, made a component by componentize-qjs; needs Node.js 20 or later
+    Js,
 }
 
 /// `runbook plugin new`.
@@ -104,6 +110,9 @@ pub(crate) struct Doc {
     /// A project's folder, a plugin of the program, or the path of a component
     #[arg(value_name = "PLUGIN", default_value = ".")]
     pub(crate) plugin: String,
+    /// Runbooks that show how it is used; for a project its examples/ where left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) examples: Option<PathBuf>,
     /// Where the page goes; stdout where left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -19,7 +19,7 @@ pub(crate) fn limits() -> Limits {
 
 /// A host that knows the probe.
 pub(crate) fn host(limits: Limits) -> Host {
-    let host = Host::new(Options { cache_dir: Some(cache()), limits }).unwrap();
+    let host = Host::new(Options { cache_dir: Some(cache()), limits, ..Options::default() }).unwrap();
     host.load("probe", probe()).unwrap();
     host
 }

@@ -21,7 +21,7 @@ fn exporting(imports: &str) -> Vec<u8> {
 }
 
 fn empty_host() -> Host {
-    Host::new(Options { cache_dir: None, limits: limits() }).unwrap()
+    Host::new(Options { cache_dir: None, limits: limits(), ..Options::default() }).unwrap()
 }
 
 fn load_error(bytes: Vec<u8>) -> String {
@@ -116,7 +116,9 @@ async fn preparing_compares_what_a_plugin_says_with_its_manifest() {
 async fn what_does_not_fit_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..2 {
-        let host = Host::new(Options { cache_dir: Some(dir.path().join("kept")), limits: limits() }).unwrap();
+        let host =
+            Host::new(Options { cache_dir: Some(dir.path().join("kept")), limits: limits(), ..Options::default() })
+                .unwrap();
         host.load("odd", exporting("")).unwrap();
         host.prepare("odd").await.unwrap_err();
         assert_eq!(std::fs::read_dir(dir.path().join("kept")).unwrap().count(), 0);
@@ -133,7 +135,12 @@ async fn preparing_fills_the_cache_and_takes_from_it() {
 
 #[tokio::test]
 async fn a_cache_that_cannot_be_used_is_no_obstacle() {
-    let host = Host::new(Options { cache_dir: Some(Path::new("/proc/nowhere").to_owned()), limits: limits() }).unwrap();
+    let host = Host::new(Options {
+        cache_dir: Some(Path::new("/proc/nowhere").to_owned()),
+        limits: limits(),
+        ..Options::default()
+    })
+    .unwrap();
     host.load("probe", probe()).unwrap();
     host.prepare("probe").await.unwrap();
 }

@@ -5,6 +5,7 @@ mod cassettes;
 mod doc;
 mod inspect;
 mod new;
+mod page;
 mod project;
 mod record;
 mod test;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use runbook_plugins::{Host, Loaded, Options};
 
 use crate::args;
+use crate::catalog::say_compiling;
 use crate::error::CliError;
 use crate::runs_dir;
 
@@ -39,8 +41,8 @@ pub(crate) async fn run(command: args::Plugin) -> Result<u8, CliError> {
 ///
 /// What does not fit.
 async fn load(name: &str, bytes: Vec<u8>) -> Result<Arc<Loaded>, CliError> {
-    let host = Host::new(Options { cache_dir: runs_dir::cache().ok(), ..Options::default() });
-    let host = host.map_err(CliError::internal)?;
+    let options = Options { cache_dir: runs_dir::cache().ok(), compiling: Some(say_compiling), ..Options::default() };
+    let host = Host::new(options).map_err(CliError::internal)?;
     let loaded = host.load(name, bytes).map_err(CliError::refused)?;
     host.prepare(name).await.map_err(|error| CliError::refused(format!("plugin `{name}`: {error}")))?;
     Ok(loaded)

@@ -22,11 +22,31 @@ struct Template {
     files: &'static [Source],
     /// What it brings of runbook, without changes.
     vendor: &'static [Source],
+    /// The file that tells a project in this language.
+    mark: &'static str,
+    /// What fetches its tools, once and again after an update of what it brings, in the project's folder; none: cargo does so by itself.
+    fetch: Option<&'static str>,
 }
 
 static RUST: Template = Template {
     files: include!(concat!(env!("OUT_DIR"), "/template-rust.rs")),
     vendor: include!(concat!(env!("OUT_DIR"), "/vendor-rust.rs")),
+    mark: "Cargo.toml",
+    fetch: None,
+};
+
+static PYTHON: Template = Template {
+    files: include!(concat!(env!("OUT_DIR"), "/template-python.rs")),
+    vendor: include!(concat!(env!("OUT_DIR"), "/vendor-python.rs")),
+    mark: "plugin.py",
+    fetch: Some("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
+};
+
+static JS: Template = Template {
+    files: include!(concat!(env!("OUT_DIR"), "/template-js.rs")),
+    vendor: include!(concat!(env!("OUT_DIR"), "/vendor-js.rs")),
+    mark: "plugin.js",
+    fetch: Some("npm ci"),
 };
 
 /// Stands for the plugin's name in the files of a template.
@@ -40,11 +60,13 @@ const LONGEST_NAME: usize = 64;
 
 /// Makes a project, or brings what it has of runbook up to this version.
 pub(crate) fn run(args: &args::New) -> Result<u8, CliError> {
+    let Some(name) = &args.name else {
+        return update(args.dir.as_deref().unwrap_or(Path::new(".")));
+    };
     let template = match args.lang {
         Language::Rust => &RUST,
-    };
-    let Some(name) = &args.name else {
-        return update(args.dir.as_deref().unwrap_or(Path::new(".")), template);
+        Language::Python => &PYTHON,
+        Language::Js => &JS,
     };
     check_name(name)?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(name));
@@ -54,20 +76,24 @@ pub(crate) fn run(args: &args::New) -> Result<u8, CliError> {
         write(&dir.join(path), content.as_bytes())?;
     }
     bring(&dir, template)?;
-    next_steps(&dir);
+    next_steps(&dir, template);
     Ok(exit_code::SUCCESS)
 }
 
 /// Writes what a project brings of runbook anew.
-fn update(dir: &Path, template: &Template) -> Result<u8, CliError> {
+fn update(dir: &Path) -> Result<u8, CliError> {
     let vendor = dir.join(VENDOR);
-    if !dir.join("plugin.toml").is_file() || !vendor.is_dir() {
+    let template = [&RUST, &PYTHON, &JS].into_iter().find(|template| dir.join(template.mark).is_file());
+    let (Some(template), true) = (template, dir.join("plugin.toml").is_file() && vendor.is_dir()) else {
         return Err(CliError::usage(format!("{} is no project that `runbook plugin new` made", dir.display()))
             .hint(format!("it has plugin.toml and {VENDOR}/; give its folder as `--dir DIR`")));
-    }
+    };
     fs::remove_dir_all(&vendor).map_err(|error| cannot_write(&vendor, &error))?;
     bring(dir, template)?;
     super::say(&format!("{} is that of runbook {} now", vendor.display(), env!("CARGO_PKG_VERSION")));
+    if let Some(fetch) = template.fetch {
+        super::say(&format!("Next, there: {fetch}"));
+    }
     Ok(exit_code::SUCCESS)
 }
 
@@ -130,11 +156,12 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     CliError::usage(format!("{}: {error}", path.display()))
 }
 
-fn next_steps(dir: &Path) {
+fn next_steps(dir: &Path, template: &Template) {
     let dir = dir.display();
+    let fetch = template.fetch.map(|fetch| format!("(cd {dir} && {fetch})\n  ")).unwrap_or_default();
     super::say(&format!(
         "{dir} is a plugin that works. Next:\n  \
-         runbook plugin test {dir}\n  \
+         {fetch}runbook plugin test {dir}\n  \
          runbook plugin build {dir}\n  \
          runbook exec {dir}/examples/settings.toml\n\
          {dir}/README.md says what is where."
@@ -167,6 +194,15 @@ mod tests {
         ] {
             assert!(has(path), "{path}");
         }
-        assert!(RUST.files.iter().any(|(path, _)| *path == "plugin.toml"));
+        for template in [&RUST, &PYTHON, &JS] {
+            for file in ["plugin.toml", "README.md", "examples/settings.toml", template.mark] {
+                assert!(template.files.iter().any(|(path, _)| *path == file), "{file} beside {}", template.mark);
+            }
+            assert!(template.vendor.iter().any(|(path, _)| *path == "wit/world.wit"), "{}", template.mark);
+            // What a build left there is no part of a project.
+            let left =
+                template.vendor.iter().find(|(path, _)| path.contains("__pycache__") || path.contains("/build/"));
+            assert_eq!(left.map(|(path, _)| path), None);
+        }
     }
 }

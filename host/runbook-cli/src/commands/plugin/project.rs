@@ -1,7 +1,8 @@
 //! A plugin's project: a folder with `plugin.toml`.
 //!
 //! What it is written in is told by its files: `Cargo.toml` is Rust. Every other language brings two scripts: `build.sh` leaves the
-//! component at `build/NAME.wasm` (without a manifest: it is put in from `plugin.toml`), and `test.sh` runs the unit tests.
+//! component at `build/NAME.wasm` without a manifest, and `test.sh` runs the unit tests. Both find what `plugin.toml` says as
+//! [`MANIFEST_JSON`]: `describe` has to answer it, and it is put into the component afterwards, as it then is.
 //! Wherever the compiler puts it, the component lies at `build/NAME.wasm` in the end: that is what runbooks refer to.
 
 use std::path::{Path, PathBuf};
@@ -19,12 +20,17 @@ const TARGET: &str = "wasm32-wasip2";
 /// Bytes of a `plugin.toml`: as many as a manifest may have in a component.
 const MAX_MANIFEST: u64 = runbook_packs::MAX_MANIFEST as u64;
 
+/// The manifest as JSON, for the scripts of a project.
+const MANIFEST_JSON: &str = "build/manifest.json";
+
 /// A plugin's project.
 pub(super) struct Project {
     /// Its folder.
     pub(super) dir: PathBuf,
     /// The plugin's name.
     pub(super) name: String,
+    /// Its `plugin.toml`.
+    manifest: String,
     tool: Tool,
 }
 
@@ -73,7 +79,7 @@ impl Project {
         };
         // Commands run in this folder.
         let dir = fs::canonicalize(dir).map_err(|error| CliError::usage(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir, name, tool })
+        Ok(Self { dir, name, manifest: text, tool })
     }
 
     /// Where its component lies once it is built.
@@ -95,7 +101,12 @@ impl Project {
                 let copied = fs::create_dir_all(&folder).and_then(|()| fs::copy(&built, &component));
                 copied.map_err(|error| CliError::internal(format!("{}: {error}", component.display())))?;
             }
-            Tool::Scripts => self.script("build.sh")?,
+            Tool::Scripts => {
+                // An older one must not be taken for what the script was to leave.
+                let _ = fs::remove_file(&component);
+                self.script("build.sh")?;
+                self.embed(&component)?;
+            }
         }
         Ok(component)
     }
@@ -107,7 +118,10 @@ impl Project {
     /// Where one fails.
     pub(super) fn unit_tests(&self) -> Result<(), CliError> {
         match self.tool {
-            Tool::Cargo => self.run(Command::new(cargo()).args(["test", "--quiet"]), "the unit tests failed"),
+            // In the profile of `build`: the macros, most of what there is to compile, then serve both.
+            Tool::Cargo => {
+                self.run(Command::new(cargo()).args(["test", "--release", "--quiet"]), "the unit tests failed")
+            }
             Tool::Scripts => self.script("test.sh"),
         }
     }
@@ -129,8 +143,25 @@ impl Project {
         })
     }
 
+    /// Runs a script of the project, which finds the manifest at [`MANIFEST_JSON`].
     fn script(&self, name: &str) -> Result<(), CliError> {
+        let manifest = runbook_packs::from_toml(&self.manifest)
+            .map_err(|error| CliError::invalid(format!("{}: {error}", self.dir.join("plugin.toml").display())))?;
+        let json = serde_json::to_string(&manifest).map_err(CliError::internal)?;
+        let written = fs::create_dir_all(self.dir.join("build"));
+        let written = written.and_then(|()| fs::write(self.dir.join(MANIFEST_JSON), json));
+        written.map_err(|error| CliError::usage(format!("{MANIFEST_JSON}: {error}")))?;
         self.run(Command::new("sh").arg(name), &format!("{name} failed"))
+    }
+
+    /// Puts the manifest into what `build.sh` left.
+    fn embed(&self, component: &Path) -> Result<(), CliError> {
+        let cannot = |error| failed(format!("build.sh left no {}: {error}", component.display()));
+        let bytes = fs::read(component).map_err(cannot)?;
+        let json = fs::read_to_string(self.dir.join(MANIFEST_JSON)).map_err(cannot)?;
+        let whole = runbook_packs::embed(&bytes, &json)
+            .map_err(|error| CliError::refused(format!("{}: {error}", component.display())))?;
+        fs::write(component, whole).map_err(cannot)
     }
 
     /// Runs a command in the project's folder. What it prints goes to stderr: stdout is for results.

@@ -1,0 +1,4 @@
+#!/bin/sh
+# `runbook plugin test` runs this: the unit tests.
+set -eu
+PATH="$PWD/.venv/bin:$PATH" exec python3 vendor/runbook/plugins/python/sdk/project.py test
