@@ -1,6 +1,7 @@
 //! `runbook` on this machine as its own host, from the file to what lies on the disk afterwards. Needs nothing but a compiler.
 
 mod ask;
+mod corpus;
 mod disks;
 mod durable;
 mod ending;

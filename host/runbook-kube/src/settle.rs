@@ -15,7 +15,7 @@ use crate::session::Api;
 
 /// What an object says of a write.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+pub(crate) enum Word {
     Made,
     NotMade,
     /// It is neither as it was nor as it would be.
@@ -94,7 +94,7 @@ fn done() -> Finding {
 }
 
 /// What an object says of a write to it, from what was recorded before the write. `manager` is whose fields the write sets.
-fn word(prior: &Prior, now: Option<&Value>, manager: &str) -> Word {
+pub(crate) fn word(prior: &Prior, now: Option<&Value>, manager: &str) -> Word {
     let Prior::Object { live, would } = prior else { return Word::Between };
     match (live, would, now) {
         // Whoever deleted it since: there is nothing that bears the write.

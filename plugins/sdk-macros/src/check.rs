@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::manifest::{Action, Ask, Manifest, Pattern, Power};
+use crate::manifest::{Action, Ask, Manifest, Pattern, Power, WantedLimits};
+use crate::{duration, size};
 
 /// All mistakes, in words.
 pub(crate) fn check(manifest: &Manifest) -> Vec<String> {
@@ -44,8 +45,22 @@ fn check_action(action: &Action, say: &mut dyn FnMut(String)) {
     for (index, ask) in action.asks.iter().enumerate() {
         check_ask(ask, &action.inputs, &mut |message| say(format!("ask {}: {message}", index + 1)));
     }
+    check_limits(&action.limits, &mut say);
     if action.needs_block && action.asks.iter().all(|ask| rights(ask.call).0) {
         say("needs_block has no meaning: it asks for nothing that changes anything".to_owned());
+    }
+}
+
+fn check_limits(limits: &WantedLimits, say: &mut dyn FnMut(String)) {
+    let sizes = limits.sizes().map(|(name, text)| (name, format!("{text:?}"), size::parse(text)));
+    let counts = limits.counts().map(|(name, count)| (name, count.to_string(), Ok(count)));
+    let time = limits.time.iter().map(|text| ("time", format!("{text:?}"), duration::parse(text)));
+    for (name, text, amount) in sizes.chain(counts).chain(time) {
+        match amount {
+            Ok(0) => say(format!("limits.{name} = {text} is nothing")),
+            Ok(_) => {}
+            Err(wrong) => say(format!("limits.{name} = {text} {wrong}")),
+        }
     }
 }
 

@@ -13,7 +13,14 @@ mod input_schema {
 #[path = "../../../host/runbook-model/src/manifest.rs"]
 #[expect(unreachable_pub, reason = "the host's file; this crate needs a part of it")]
 mod manifest;
+/// The host's words for sizes and times.
+#[path = "../../../host/runbook-model/src/duration.rs"]
+#[expect(unreachable_pub, reason = "the host's file")]
+mod duration;
 mod parse;
+#[path = "../../../host/runbook-model/src/size.rs"]
+#[expect(unreachable_pub, dead_code, reason = "the host's file; a plugin shows no sizes")]
+mod size;
 
 /// See `runbook_sdk::plugin`.
 #[proc_macro]

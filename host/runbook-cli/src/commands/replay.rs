@@ -47,9 +47,7 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
         return Err(CliError::usage(format!("nothing of a step `{step}` is recorded in the run {run}"))
             .hint(format!("runbook show {run} lists its steps")));
     }
-    for plugin in session::used_plugins(&runbook) {
-        catalog.host().prepare(&plugin).await.map_err(CliError::refused)?;
-    }
+    catalog.prepare(&session::used_plugins(&runbook)).await?;
     let shared = Arc::new(nowhere(&run, History::of(records).map_err(|error| wrong(error.to_string()))?)?);
     let plugins = catalog.host().plugins();
     let (mut calls, mut different) = (0, 0);
