@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use runbook_model::diagnostic;
 use runbook_model::event::StepOutcome;
 use runbook_model::expr::{self, HostView, InstanceView, Outputs, RunView, Scope, syntax};
 use runbook_model::history::{self, History};
@@ -14,7 +15,6 @@ use runbook_model::plan::Runbook;
 use runbook_model::report::Report;
 use runbook_model::report::html::html;
 use runbook_model::report::markdown::markdown;
-use runbook_model::diagnostic;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -104,9 +104,12 @@ fn scope() -> Scope {
         ("b", vec![instance("n1", Outputs::Unknown)]),
         ("c", Vec::new()),
     ];
-    let steps: BTreeMap<String, Vec<InstanceView>> = steps.into_iter().map(|(id, seen)| (id.to_owned(), seen)).collect();
+    let steps: BTreeMap<String, Vec<InstanceView>> =
+        steps.into_iter().map(|(id, seen)| (id.to_owned(), seen)).collect();
     Scope {
-        inputs: object(json!({ "name": "web", "count": 3, "flag": true, "list": ["x", "y"], "pw": { "$secret": "pw" } })),
+        inputs: object(
+            json!({ "name": "web", "count": 3, "flag": true, "list": ["x", "y"], "pw": { "$secret": "pw" } }),
+        ),
         vars: object(json!({ "v": { "w": "1.2.3" } })),
         host: Some(host.clone()),
         hosts: Arc::new(vec![host]),

@@ -46,7 +46,10 @@ pub(crate) fn schema(data: &[u8]) {
     let inputs: Value = serde_json::from_str(inputs).unwrap_or(Value::Null);
     if let Ok(compiled) = Schema::compile(&schema) {
         let violations = compiled.violations(&inputs);
-        assert!(violations.len() <= 100 && violations.iter().all(|said| said.len() < 1 << 16), "more than anybody reads");
+        assert!(
+            violations.len() <= 100 && violations.iter().all(|said| said.len() < 1 << 16),
+            "more than anybody reads"
+        );
     }
     let _ = input_schema::may_be_secret(&schema, "/path");
     let _ = input_schema::properties(&schema);

@@ -14,7 +14,8 @@ pub(crate) fn redaction(data: &[u8]) {
     let (secret, text) = crate::halves(text);
     // Tokens have such words themselves, and a secret of control characters is one of the placeholders.
     let name = "pw";
-    let is_in_token = ["base64url", "hex", "url", "json"].iter().any(|kind| token(&format!("{name}:{kind}")).contains(secret));
+    let is_in_token =
+        ["base64url", "hex", "url", "json"].iter().any(|kind| token(&format!("{name}:{kind}")).contains(secret));
     if secret.chars().count() < SHORTEST || is_in_token || secret.contains(|c: char| ('\u{1}'..='\u{9}').contains(&c)) {
         return;
     }

@@ -35,7 +35,8 @@ pub(crate) fn known_hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut hosts = KnownHosts::default();
     hosts.add(Path::new("known_hosts"), &text);
-    let names = Names { groups: vec![vec!["n1".to_owned()], vec!["[10.0.0.7]:2222".to_owned()]], also: vec!["n2".to_owned()] };
+    let names =
+        Names { groups: vec![vec!["n1".to_owned()], vec!["[10.0.0.7]:2222".to_owned()]], also: vec!["n2".to_owned()] };
     let _ = (hosts.notes(), hosts.authorities(&names), hosts.algorithms(&names));
     for word in text.split_ascii_whitespace() {
         let Some(key) = STANDARD.decode(word).ok().and_then(HostKey::from_blob) else { continue };

@@ -48,7 +48,8 @@ fn each_target_has_a_corpus_and_a_program() {
     assert_eq!(names(&dir("libfuzzer/fuzz_targets")), targets, "programs");
     let manifest = fs::read_to_string(dir("libfuzzer/Cargo.toml")).expect("it is there");
     for name in &targets {
-        let text = fs::read_to_string(dir("libfuzzer/fuzz_targets").join(name).with_extension("rs")).expect("it is there");
+        let text =
+            fs::read_to_string(dir("libfuzzer/fuzz_targets").join(name).with_extension("rs")).expect("it is there");
         assert!(text.contains(&format!("target({name:?})")), "the program {name} runs another target");
         assert!(manifest.contains(&format!("name = {name:?}")), "{name} is not in the manifest of the programs");
     }

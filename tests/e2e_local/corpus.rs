@@ -18,7 +18,7 @@ const AT_ONCE: usize = 2;
 
 /// KiB that `runbook` may have at a time, whatever a plugin does: what one may use, what one call may carry on its way through the host,
 /// and what a debug build takes to compile and run at all.
-const MOST_MEMORY: u64 = 700 << 10;
+const MOST_MEMORY: u64 = 400 << 10;
 
 /// Bytes of a journal, whatever a plugin does.
 const MOST_JOURNAL: u64 = 64 << 20;
@@ -28,8 +28,8 @@ struct Case {
     name: String,
     bytes: Vec<u8>,
     ends: Ends,
-    /// Of its step.
-    timeout: String,
+    /// Of its step; none: it has none.
+    timeout: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,14 +45,15 @@ enum Ends {
 impl Case {
     /// A case that is no file.
     fn made(name: &str, bytes: Vec<u8>, ends: Ends) -> Self {
-        Self { name: name.to_owned(), bytes, ends, timeout: "5m".to_owned() }
+        Self { name: name.to_owned(), bytes, ends, timeout: Some("5m".to_owned()) }
     }
 
     /// A file of the corpus: what it says of itself, and the component that it becomes.
     fn of(path: &Path) -> Self {
         let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         let text = fs::read_to_string(path).expect("a file of ours can be read");
-        let said = |key: &str| text.lines().find_map(|line| line.strip_prefix(";; ")?.strip_prefix(key)).map(str::to_owned);
+        let said =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(";; ")?.strip_prefix(key)).map(str::to_owned);
         let ends = match (said("refused: "), said("step: "), said("well")) {
             (Some(text), None, None) => Ends::Refused(text),
             (None, Some(text), None) => Ends::Failed(text),
@@ -60,15 +61,23 @@ impl Case {
             _ => panic!("{name} does not say how it must end"),
         };
         let timeout = said("timeout: ").unwrap_or_else(|| "5m".to_owned());
-        Self { bytes: component(&name, &text, ""), name, ends, timeout }
+        let limits = said("limits: ").unwrap_or_else(|| "{}".to_owned());
+        Self {
+            bytes: component(&name, &text, &limits, ""),
+            name,
+            ends,
+            timeout: Some(timeout).filter(|time| time != "none"),
+        }
     }
 }
 
-/// The component of a file's text, with more definitions behind its plugin.
-fn component(name: &str, text: &str, more: &str) -> Vec<u8> {
-    const MANIFEST: &str =
-        r#"{"name":"bad","version":"1.0.0","summary":"Misbehaves","action":[{"name":"do","summary":"Misbehaves"}]}"#;
-    let manifest = MANIFEST.replace('"', "\\22");
+/// The component of a file's text, with these limits in its manifest, and more definitions behind its plugin.
+fn component(name: &str, text: &str, limits: &str, more: &str) -> Vec<u8> {
+    let action = format!(r#"{{"name":"do","summary":"Misbehaves","limits":{limits}}}"#);
+    let manifest = format!(r#"{{"name":"bad","version":"1.0.0","summary":"Misbehaves","action":[{action}]}}"#);
+    let length = u32::try_from(manifest.len()).expect("it is short").to_le_bytes();
+    let length: String = length.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let manifest = manifest.replace('"', "\\22");
     let is_whole = text.lines().any(|line| line.starts_with("(component") || line.starts_with("(module"));
     let whole = if is_whole {
         text.to_owned()
@@ -89,12 +98,6 @@ fn component(name: &str, text: &str, more: &str) -> Vec<u8> {
             }
         }
         let table = if memory.contains("(table") { "(import \"memory\" \"table\" (table 1 funcref))" } else { "" };
-        let length: String = u32::try_from(MANIFEST.len())
-            .expect("it is short")
-            .to_le_bytes()
-            .iter()
-            .map(|byte| format!("\\{byte:02x}"))
-            .collect();
         fs::read_to_string(tests_dir().join("hostile/template.wat"))
             .expect("a file of ours can be read")
             .replace("{MEMORY}", memory)
@@ -127,7 +130,7 @@ id = "bad"
 uses = "bad/do"
 needs = []
 on_failure = "continue"
-timeout = "{timeout}"
+{timeout}
 
 [[step]]
 id = "beside"
@@ -142,7 +145,7 @@ uses = "core/file"
 on = "here"
 with = {{ path = "{dir}/after", content = "fine" }}
 "#,
-        timeout = case.timeout,
+        timeout = case.timeout.as_ref().map(|time| format!("timeout = \"{time}\"")).unwrap_or_default(),
         dir = scratch.display(),
     );
     env.write("x.toml", text);
@@ -153,7 +156,11 @@ with = {{ path = "{dir}/after", content = "fine" }}
 /// What is wrong with how it ended.
 fn judge(case: &Case) -> Result<(), String> {
     let (env, out) = exec(case);
-    let is = |holds: bool, what: &str| if holds { Ok(()) } else { Err(format!("{}: {what}: {out}", case.name)) };
+    // A flood is no message either.
+    let is = |holds: bool, what: &str| match holds {
+        true => Ok(()),
+        false => Err(format!("{}: {what}: {}", case.name, out.to_string().chars().take(4000).collect::<String>())),
+    };
     let done = ["beside", "after"].map(|name| env.dir().join("scratch").join(name).exists());
     match &case.ends {
         Ends::Refused(text) => {
@@ -169,7 +176,10 @@ fn judge(case: &Case) -> Result<(), String> {
             let records = journal(&env);
             is(outcomes(&records).contains(&("bad".to_owned(), StepOutcome::Failed)), "the step failed")?;
             let reason = reason(&records, "bad");
-            is(reason.contains(text), &format!("the reason has {text:?}: {:?}", &reason[..reason.floor_char_boundary(500)]))?;
+            is(
+                reason.contains(text),
+                &format!("the reason has {text:?}: {:?}", &reason[..reason.floor_char_boundary(500)]),
+            )?;
             is(reason.len() < 32 << 10, &format!("a reason is for reading, not {} bytes", reason.len()))?;
         }
         Ends::Well => is(out.code == Some(0) && done == [true, true], "it ends well")?,
@@ -224,4 +234,70 @@ fn each_hostile_plugin_is_one_failed_step_or_a_refusal_within_its_limits() {
     });
     let wrong = wrong.into_inner().expect("nothing panics while it is held");
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn all_plugins_that_do_not_fit_are_named_at_once() {
+    let env = TestEnv::new();
+    let file = |name: &str| Case::of(&tests_dir().join("hostile").join(name).with_extension("wat")).bytes;
+    let steps = |names: &[&str]| {
+        let mut text = "schema = 1\nname = \"misfits\"\n\n[plugins]\n".to_owned();
+        for name in names {
+            text.push_str(&format!("{name} = \"./{name}.wasm\"\n"));
+        }
+        for name in names {
+            text.push_str(&format!("\n[[step]]\nid = \"{name}\"\nuses = \"{name}/do\"\n"));
+        }
+        text
+    };
+    // By their names, which is known before anything is compiled. They call themselves `bad`, and that is what is said of the second.
+    env.write("bad.wasm", file("wit-newer"));
+    env.write("other.wasm", file("exports-nothing"));
+    env.write("x.toml", steps(&["bad", "other"]));
+    for verb in ["exec", "plan", "validate"] {
+        env.run(&[verb, "x.toml"])
+            .code(4)
+            .stderr_has("plugins are refused:")
+            .stderr_has("bad.wasm: `bad` does not fit this version of runbook")
+            .stderr_has("`runbook:ssh/machines@0.2.0`, and this version of runbook offers `runbook:ssh/machines@0.1.0`")
+            .stderr_has("`runbook:files/trees@1.0.0`, and this version of runbook offers `runbook:files/trees@0.1.0`")
+            .stderr_has("other.wasm: `other` calls itself `bad` in its manifest");
+    }
+    assert!(runs(&env).is_empty());
+
+    // By the types of their functions, which needs their code: also where the misfit is in a step that comes late, or in none that runs.
+    let renamed = |name: &str| {
+        let mut bytes = file("wit-newer-function");
+        let at = bytes.windows(5).position(|w| w == b"\"bad\"").expect("it has a name");
+        bytes[at + 1..at + 4].copy_from_slice(name.as_bytes());
+        bytes
+    };
+    env.write("one.wasm", renamed("one"));
+    env.write("two.wasm", renamed("two"));
+    env.write("x.toml", steps(&["one", "two"]));
+    for arguments in [&["exec", "x.toml"][..], &["plan", "x.toml"], &["exec", "x.toml", "--only", "one"]] {
+        env.run(arguments)
+            .code(4)
+            .stderr_has(
+                "`one`: the plugin does not fit this version of runbook: it imports `runbook:ssh/machines@0.1.7`",
+            )
+            .stderr_has(
+                "`two`: the plugin does not fit this version of runbook: it imports `runbook:ssh/machines@0.1.7`",
+            )
+            .stderr_has("and this version of runbook offers `runbook:ssh/machines@0.1.0`");
+    }
+    assert!(runs(&env).is_empty());
+}
+
+#[test]
+fn what_an_action_may_use_is_shown() {
+    let env = TestEnv::new();
+    let file = |name: &str| Case::of(&tests_dir().join("hostile").join(name).with_extension("wat")).bytes;
+    env.write("more.wasm", file("wants-more-memory"));
+    env.write("greedy.wasm", file("manifest-greedy"));
+    env.run(&["plugin", "inspect", "more.wasm"]).ok().stdout_has("may use: memory 320MiB");
+    env.run(&["plugin", "inspect", "greedy.wasm"])
+        .ok()
+        .stdout_has("may use: memory 64GiB, calls 4000000000, time 9d")
+        .stdout_has("too much: `memory = \"64GiB\"`, and 1 GiB is the most");
 }

@@ -1,5 +1,5 @@
 ;; Its `describe` is no text.
-;; refused: describe
+;; refused: expected `string` found `u32`
 (component
   (core module $m (func (export "f") (result i32) (i32.const 0)))
   (core instance $i (instantiate $m))

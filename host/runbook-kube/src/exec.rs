@@ -291,8 +291,7 @@ impl Api {
     }
 
     fn exit_code(&self, status: &Status, what: &str) -> Result<i32, CallError> {
-        exit_code(status)
-            .ok_or_else(|| CallError::Failed(format!("{}: {}", self.at(what), status.message.trim())))
+        exit_code(status).ok_or_else(|| CallError::Failed(format!("{}: {}", self.at(what), status.message.trim())))
     }
 }
 

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in ["", "5", "MiB", "5 MiB", "-5MiB", "5MB", "5mib", "1.5GiB", "99999999999999999999B", "99999999999GiB", "ä"]
+        for text in
+            ["", "5", "MiB", "5 MiB", "-5MiB", "5MB", "5mib", "1.5GiB", "99999999999999999999B", "99999999999GiB", "ä"]
         {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -15,15 +15,6 @@ pub const MAX_MANIFEST: usize = 1 << 20;
 /// Names that a component may import or export. The world of plugins has 5 of its own, WASI some 30.
 const MAX_NAMES: usize = 1000;
 
-/// Bytes of one function, which a compiler takes as a whole: the largest ones of interpreters are a fifth of this.
-const MAX_FUNCTION: usize = 1 << 20;
-
-/// Functions of all modules. Those of an interpreter with its libraries are some 50,000.
-const MAX_FUNCTIONS: usize = 250_000;
-
-/// Bytes of code of all modules.
-const MAX_CODE: usize = 64 << 20;
-
 /// What can be known of a plugin without running it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Component {
@@ -70,9 +61,6 @@ pub enum ReadError {
     /// More names than any plugin has.
     #[error("it has more than {MAX_NAMES} imports or exports")]
     TooManyNames,
-    /// More code than is compiled in reasonable time and memory.
-    #[error("it has too much code to be compiled: {0}")]
-    TooMuchCode(&'static str),
     /// No manifest in it.
     #[error("it has no manifest (no custom section `{SECTION}`), so it is not a runbook plugin")]
     NoManifest,
@@ -154,7 +142,6 @@ fn scan(bytes: &[u8]) -> Result<Sections<'_>, ReadError> {
         return Err(ReadError::CoreModule);
     }
     let mut sections = Sections::default();
-    let (mut functions, mut code) = (0usize, 0usize);
     // 0 is the component itself; a compiler puts the manifest into the core module, one level below.
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -177,19 +164,6 @@ fn scan(bytes: &[u8]) -> Result<Sections<'_>, ReadError> {
                 for export in reader {
                     push(&mut sections.exports, export.map_err(malformed)?.name.name)?;
                 }
-            }
-            Payload::CodeSectionStart { count, size, .. } => {
-                functions = functions.saturating_add(count as usize);
-                code = code.saturating_add(size as usize);
-                if functions > MAX_FUNCTIONS {
-                    return Err(ReadError::TooMuchCode("more than 250,000 functions"));
-                }
-                if code > MAX_CODE {
-                    return Err(ReadError::TooMuchCode("more than 64 MiB"));
-                }
-            }
-            Payload::CodeSectionEntry(body) if body.range().len() > MAX_FUNCTION => {
-                return Err(ReadError::TooMuchCode("a function of more than 1 MiB"));
             }
             _ => {}
         }

@@ -4,10 +4,12 @@
 //! structure, and nothing panics. Signatures, packs and lock files do not exist yet.
 
 mod check;
+mod code;
 mod component;
 mod pattern;
 mod schema;
 
 pub use check::{Mistake, PatternError, Wrong, check};
+pub use code::{CodeError, check_code};
 pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read, read_own};
 pub use schema::{Schema, SchemaError};

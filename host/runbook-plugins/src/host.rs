@@ -30,7 +30,7 @@ use crate::preflight::{self, NoRoad};
 use crate::state::State;
 
 /// A plugin only prints a constant to describe itself; starting an interpreter takes most of it.
-const DESCRIBE: Duration = Duration::from_secs(15);
+const DESCRIBE: Duration = Duration::from_secs(10);
 
 /// The largest interpreter takes a tenth of it. A compiler cannot be stopped: it goes on until the process ends.
 const COMPILE: Duration = Duration::from_secs(3 * 60);
@@ -198,7 +198,8 @@ impl Host {
         if let Err(message) = preflight::names(&component) {
             return Err(LoadError::Unfit { name, message });
         }
-        let limits = self.limits(&component.manifest).map_err(|wants| LoadError::Greedy { name: name.clone(), wants })?;
+        let limits =
+            self.limits(&component.manifest).map_err(|wants| LoadError::Greedy { name: name.clone(), wants })?;
         let (manifest, imports) = (component.manifest, component.imports);
         let loaded = Arc::new(Loaded { manifest, sha256: component.sha256, imports });
         let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -317,15 +318,7 @@ impl Host {
         question: Question,
     ) -> (Result<Reply, PluginError>, Output) {
         let output = Output::default();
-        let visit = Visit {
-            pre,
-            limits,
-            road,
-            deadline,
-            home: Handle::current(),
-            output: output.clone(),
-            question,
-        };
+        let visit = Visit { pre, limits, road, deadline, home: Handle::current(), output: output.clone(), question };
         let broke = |message: String| PluginError::Crashed { message };
         let Some(threads) = self.0.threads.handle() else {
             return (Err(broke("internal error: the threads for plugins are gone".to_owned())), output);

@@ -11,7 +11,7 @@ fn refused(name: &str, bytes: Vec<u8>, text: &str) -> Case {
 
 /// A plugin with nothing wrong in it but these definitions.
 fn with(more: &str) -> Vec<u8> {
-    component("made", "", more)
+    component("made", "", "{}", more)
 }
 
 /// A component in binary with this behind its first byte of content: sections as they are.
@@ -49,6 +49,32 @@ fn functions(bodies: impl Iterator<Item = String>) -> Vec<u8> {
     with(&format!("(core module {bodies})"))
 }
 
+/// A component with one module that has these functions, all of the type that takes and gives nothing.
+fn module(count: usize, body: &[u8]) -> Vec<u8> {
+    let vector = |item: &[u8]| {
+        let mut bytes = Vec::new();
+        leb128(&mut bytes, count);
+        bytes.extend(item.repeat(count));
+        bytes
+    };
+    let mut sized = Vec::new();
+    leb128(&mut sized, body.len());
+    sized.extend_from_slice(body);
+    let module = sections(&[(1, vec![1, 0x60, 0, 0]), (3, vector(&[0])), (10, vector(&sized))]);
+    let module = [b"\0asm\x01\0\0\0", &module[8..]].concat();
+    [&with("")[..], &sections(&[(1, module)])[8..]].concat()
+}
+
+/// Functions that do nothing.
+fn many_functions(count: usize) -> Vec<u8> {
+    module(count, &[0, 0x0b])
+}
+
+/// Functions that do nothing half a million times.
+fn much_code() -> Vec<u8> {
+    module(140, &[&[0][..], &[0x01; 500_000], &[0x0b]].concat())
+}
+
 /// Additions, each with another number.
 fn sum(terms: usize) -> String {
     let terms: String = (0..terms).map(|n| format!("(local.set 0 (i32.add (local.get 0) (i32.const {n})))")).collect();
@@ -71,19 +97,36 @@ pub(super) fn cases() -> Vec<Case> {
         refused("empty", Vec::new(), "it is not WebAssembly"),
         refused("truncated", good[..good.len() / 2].to_vec(), "it is damaged, or newer than this version of runbook"),
         refused("too large", sections(&[custom(129 * MIB)]), "it is larger than 128 MiB"),
-        refused("a section that is longer than the file", [&good[..], &[0, 0xff, 0xff, 0xff, 0xff, 0x07]].concat(), "it is damaged"),
+        refused(
+            "a section that is longer than the file",
+            [&good[..], &[0, 0xff, 0xff, 0xff, 0xff, 0x07]].concat(),
+            "it is damaged",
+        ),
         refused("components in components", nested(2000), "it has no manifest"),
-        refused("manifest of 2 MiB", sections(&[(0, [b"\x10runbook:manifest".to_vec(), vec![b' '; 2 * MIB]].concat())]), "larger than 1024 KiB"),
+        refused(
+            "manifest of 2 MiB",
+            sections(&[(0, [b"\x10runbook:manifest".to_vec(), vec![b' '; 2 * MIB]].concat())]),
+            "larger than 1024 KiB",
+        ),
         Case::made("a huge custom section", stuffed, Ends::Well),
-        refused("instances", with(&"(core instance (instantiate $Memory))\n".repeat(200)), "instances"),
+        refused(
+            "instances",
+            with(&"(core instance (instantiate $Memory))\n".repeat(200)),
+            "parts: it has more than 100 instances, tables or memories",
+        ),
         refused("imports", imports(2000), "it has more than 1000 imports or exports"),
-        refused("a huge function", functions(std::iter::once(sum(400_000))), "functions"),
-        refused("a million functions", functions((0..300_000).map(|_| sum(3))), "functions"),
-        refused("blocks in blocks", functions(std::iter::once(blocks(50_000))), "functions"),
+        refused(
+            "a huge function",
+            functions(std::iter::once(sum(150_000))),
+            "it has a function of more than 1 MiB of code",
+        ),
+        refused("many functions", many_functions(300_000), "it has more than 250000 functions"),
+        refused("much code", much_code(), "it has more than 64 MiB of code"),
+        refused("blocks in blocks", functions(std::iter::once(blocks(20_000))), "nested more than 5000 deep"),
     ]
 }
 
 fn imports(count: usize) -> Vec<u8> {
     let imports: String = (0..count).map(|n| format!("(import \"a{n}\" (func))\n")).collect();
-    component("imports", &format!("(component {imports} (@custom \"runbook:manifest\" \"{{SECTION}}\"))"), "")
+    component("imports", &format!("(component {imports} (@custom \"runbook:manifest\" \"{{SECTION}}\"))"), "{}", "")
 }

@@ -117,7 +117,8 @@ fn write_action(out: &mut impl Write, manifest: &Manifest, action: &Action) -> i
 fn write_limits(out: &mut impl Write, limits: &WantedLimits) -> io::Result<()> {
     let sizes = limits.sizes().map(|(name, size)| format!("{name} {size}"));
     let counts = limits.counts().map(|(name, count)| format!("{name} {count}"));
-    let wanted: Vec<String> = sizes.chain(counts).chain(limits.time.iter().map(|time| format!("time {time}"))).collect();
+    let wanted: Vec<String> =
+        sizes.chain(counts).chain(limits.time.iter().map(|time| format!("time {time}"))).collect();
     if !wanted.is_empty() {
         writeln!(out, "  may use: {}", wanted.join(", "))?;
     }

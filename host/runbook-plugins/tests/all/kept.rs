@@ -49,7 +49,9 @@ fn packages_of_a_version_are_what_its_plugins_were_built_against() {
         let advice = if is_released {
             format!("{version} is released and never changes: what is new gets another version")
         } else {
-            format!("{version} is a draft and has changed: say so in wit/CHANGELOG.md, then run tests/kept/make {version}")
+            format!(
+                "{version} is a draft and has changed: say so in wit/CHANGELOG.md, then run tests/kept/make {version}"
+            )
         };
         let mut listed = BTreeSet::new();
         for line in hashes.lines() {
