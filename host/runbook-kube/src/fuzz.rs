@@ -50,7 +50,9 @@ pub fn answers(bytes: &[u8]) {
     let _ = objects::verdict(&before, &answer);
     let before = Prior::Object { live: Some(answer.clone()), would: Some(answer.clone()) };
     let _ = objects::verdict(&before, &answer);
-    let _ = objects::verdict(&before, &Value::Null);
+    for nonsense in [Value::Null, Value::from("no object"), Value::from(vec![1])] {
+        let _ = objects::verdict(&before, &nonsense);
+    }
     let _ = settle::word(&before, Some(&answer), "runbook");
 }
 
