@@ -5,6 +5,7 @@
 
 mod check;
 mod component;
+pub mod image;
 mod pattern;
 mod schema;
 
