@@ -153,6 +153,22 @@ impl Descriptor {
             annotations: BTreeMap::new(),
         }
     }
+
+    /// Whether these are the bytes that it names.
+    ///
+    /// # Errors
+    ///
+    /// When they are not.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), ImageError> {
+        self.check_size(bytes)?;
+        let found = Digest::of(bytes);
+        if found == self.digest { Ok(()) } else { Err(ImageError::Altered { wanted: self.digest.clone(), found }) }
+    }
+
+    fn check_size(&self, bytes: &[u8]) -> Result<(), ImageError> {
+        let same = bytes.len() as u64 == self.size;
+        if same { Ok(()) } else { Err(ImageError::Size { digest: self.digest.clone(), said: self.size }) }
+    }
 }
 
 /// Why an image does not hold together. Names of others are not repeated here: they may hold anything.
@@ -182,6 +198,12 @@ pub enum ImageError {
     /// A signature is larger than [`MAX_SIGNATURE`].
     #[error("a signature of it is larger than {} KiB", MAX_SIGNATURE >> 10)]
     SignatureTooLarge,
+    /// The artifact of a signature has not one layer.
+    #[error("a signature of it is not built as one: its manifest names more, or less, than one part")]
+    SignatureShape,
+    /// The artifact of a signature is about another manifest.
+    #[error("a signature that lies beside it is about something else")]
+    SignatureOfOther,
     /// The manifest names a blob that is not there.
     #[error("its part {0} is missing")]
     Missing(Digest),
@@ -197,14 +219,12 @@ pub enum ImageError {
         found: Digest,
     },
     /// A blob has another size than the manifest says.
-    #[error("its part {digest} has {found} bytes, its manifest says {said}")]
+    #[error("its part {digest} does not have the {said} bytes that its manifest says")]
     Size {
         /// The blob.
         digest: Digest,
         /// What the manifest says.
         said: u64,
-        /// What is there.
-        found: u64,
     },
 }
 
@@ -236,15 +256,22 @@ impl Manifest {
         if total > MAX_IMAGE as u64 { Err(ImageError::TooLarge) } else { Ok(manifest) }
     }
 
+    /// As it is written.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Nothing in it can fail to be JSON: its keys are texts, and it holds no numbers but integers.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// Config and layers, in their order.
     pub fn parts(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
     }
 }
 
-/// A word of a stranger that can be shown: printable, and short.
+/// A word of a stranger that can be shown: one line, printable, and short.
 pub(crate) fn said(text: &str) -> String {
-    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+    let short: String = text.chars().take(200).collect();
+    runbook_model::words::safe(&short).replace(['\n', '\t'], " ")
 }
 
 impl Image {
@@ -260,22 +287,14 @@ impl Image {
     /// When it is not, or is larger than an image may be.
     pub fn check(&self) -> Result<Manifest, ImageError> {
         let manifest = Manifest::parse(&self.manifest)?;
+        let mut named = BTreeSet::new();
         for part in manifest.parts() {
             let bytes = self.blobs.get(&part.digest).ok_or_else(|| ImageError::Missing(part.digest.clone()))?;
-            let found = bytes.len() as u64;
-            if found != part.size {
-                return Err(ImageError::Size { digest: part.digest.clone(), said: part.size, found });
-            }
+            // The same bytes under two names are looked at once; their sizes are not.
+            if named.insert(&part.digest) { part.check(bytes)? } else { part.check_size(bytes)? }
         }
-        let named: BTreeSet<&Digest> = manifest.parts().map(|part| &part.digest).collect();
-        for (wanted, bytes) in &self.blobs {
-            let found = Digest::of(bytes);
-            if found != *wanted {
-                return Err(ImageError::Altered { wanted: wanted.clone(), found });
-            }
-            if !named.contains(wanted) {
-                return Err(ImageError::Foreign(wanted.clone()));
-            }
+        if let Some(foreign) = self.blobs.keys().find(|digest| !named.contains(digest)) {
+            return Err(ImageError::Foreign(foreign.clone()));
         }
         if self.signatures.len() > MAX_SIGNATURES {
             return Err(ImageError::TooManySignatures);

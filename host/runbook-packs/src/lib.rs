@@ -3,11 +3,14 @@
 //! Components are hostile until proven otherwise: sizes are capped before anything is parsed, nothing here recurses over their
 //! structure, and nothing panics. Signatures, packs and lock files do not exist yet.
 
+mod attached;
 mod check;
 mod component;
 pub mod image;
+pub mod layout;
 mod pattern;
 mod schema;
+mod tar;
 
 pub use check::{Mistake, PatternError, Wrong, check};
 pub use component::{Component, MAX_COMPONENT, MAX_MANIFEST, ReadError, digest, read, read_own};
