@@ -1,6 +1,29 @@
 //! Signatures as OCI artifacts: an image manifest of its own, about the manifest that was signed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::image::{Descriptor, Digest, ImageError, MANIFEST_TYPE, MAX_SIGNATURE, Manifest, SIGNATURE_TYPE};
+
+/// Media type of lists of manifests: `index.json` of a layout, and what refers to a manifest in a registry.
+pub(crate) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A list of manifests.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    /// What it names.
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+impl Index {
+    /// A list of these.
+    pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
+        Self { schema_version: 2, media_type: Some(INDEX_TYPE.to_owned()), manifests }
+    }
+}
 
 /// Media type of a config that says nothing.
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";

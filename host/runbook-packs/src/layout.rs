@@ -12,17 +12,14 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::attached::{self, Attached, EMPTY};
+use crate::attached::{self, Attached, EMPTY, Index};
 use crate::image::{
     Descriptor, Digest, Image, ImageError, MANIFEST_TYPE, MAX_BLOB, MAX_BLOBS, MAX_IMAGE, MAX_IMAGE_MANIFEST,
     MAX_SIGNATURES, Manifest, said,
 };
 use crate::tar::{self, TarError};
-
-/// Media type of `index.json`.
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 const MARKER: &str = "oci-layout";
 const MARKER_TEXT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -84,15 +81,6 @@ pub enum LayoutError {
     /// A directory that holds something else is not written to.
     #[error("{}: is not empty, and no OCI layout", .0.display())]
     Occupied(PathBuf),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    #[serde(default)]
-    media_type: Option<String>,
-    manifests: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -264,13 +252,15 @@ fn gather(
     Ok(image)
 }
 
+/// Name and content.
+type NamedFile<'a> = (String, Cow<'a, [u8]>);
+
 /// The files of an image's layout, in their order. Signatures are sorted: their order says nothing.
-fn files(image: &Image) -> Result<Vec<(String, Cow<'_, [u8]>)>, LayoutError> {
+fn files(image: &Image) -> Result<Vec<NamedFile<'_>>, LayoutError> {
     let manifest = image.check()?;
     let mut named = Descriptor::of(MANIFEST_TYPE, &image.manifest);
     named.artifact_type = manifest.artifact_type;
-    let mut index =
-        Index { schema_version: 2, media_type: Some(INDEX_TYPE.to_owned()), manifests: vec![named.clone()] };
+    let mut index = Index::new(vec![named.clone()]);
     let mut blobs: BTreeMap<Digest, Cow<'_, [u8]>> =
         image.blobs.iter().map(|(digest, bytes)| (digest.clone(), Cow::from(bytes))).collect();
     blobs.insert(named.digest, Cow::from(&image.manifest));

@@ -33,8 +33,14 @@ fn sorted(mut image: Image) -> Image {
     image
 }
 
+/// Name and content.
+type NamedFile<'a> = (&'a str, &'a [u8]);
+
+/// What makes an image less than whole.
+type Spoil = fn(&mut Image);
+
 /// The archive of these files, with nothing but what is asked for.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+fn tar(files: &[NamedFile<'_>]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let mut out = Vec::new();
     for (name, content) in files {
@@ -145,7 +151,7 @@ fn what_is_no_layout_of_one_image() {
     let named = index(&one(MANIFEST_TYPE, 1));
     let huge = index(&one(MANIFEST_TYPE, 1 << 40));
     let many = index(&vec![one(MANIFEST_TYPE, 1); 40].join(","));
-    let table: &[(&[(&str, &[u8])], &str)] = &[
+    let table: &[(&[NamedFile<'_>], &str)] = &[
         (&[("index.json", &empty)], "`oci-layout` is missing"),
         (&[marker], "`index.json` is missing"),
         (&[marker, ("index.json", b"[")], "its `index.json` cannot be read"),
@@ -234,7 +240,7 @@ fn a_directory_that_holds_something_else_is_not_written_to() {
 #[test]
 fn an_image_that_is_not_whole_is_not_written() {
     let whole = image(&[b"first", b"second"]);
-    let table: [(&str, fn(&mut Image)); 6] = [
+    let table: [(&str, Spoil); 6] = [
         ("is missing", |image| drop(image.blobs.pop_first())),
         ("was altered", |image| image.blobs.values_mut().for_each(|bytes| bytes[0] ^= 1)),
         ("does not have the", |image| image.blobs.values_mut().for_each(|bytes| bytes.push(1))),
