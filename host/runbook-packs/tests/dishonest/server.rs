@@ -21,6 +21,9 @@ pub(crate) struct Asked {
     pub(crate) body: Vec<u8>,
 }
 
+/// What is written instead of an answer.
+type Writes = dyn FnOnce(&mut dyn Write) + Send;
+
 /// What the server does with it.
 pub(crate) enum Reply {
     Answer {
@@ -29,7 +32,7 @@ pub(crate) enum Reply {
         body: Vec<u8>,
     },
     /// Writes what it wants.
-    Raw(Box<dyn FnOnce(&mut dyn Write) + Send>),
+    Raw(Box<Writes>),
 }
 
 impl Reply {
