@@ -8,12 +8,14 @@ mod model;
 mod packs;
 mod redaction;
 mod ssh;
+mod trust;
 
 /// A function under test.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name. Their corpora lie under these names, and `libfuzzer/` has a program for each.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 17] = [
+    ("allowed_signers", trust::allowed_signers),
     ("component", packs::component),
     ("expression", model::expression),
     ("helper_shell", ssh::helper_shell),
@@ -23,9 +25,12 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("kubeconfig", kube::kubeconfig),
     ("machine_answers", ssh::machine_answers),
     ("manifest", packs::manifest),
+    ("pack_archive", trust::pack_archive),
+    ("pack_manifest", trust::pack_manifest),
     ("redaction", redaction::redaction),
     ("runbook", model::runbook),
     ("schema", packs::schema),
+    ("signature", trust::signature),
     ("ssh_config", ssh::ssh_config),
 ];
 
