@@ -39,7 +39,8 @@ pub(crate) fn allowed_signers(data: &[u8]) {
 pub(crate) fn signature(data: &[u8]) {
     let cut = data.windows(5).position(|window| window == b"\n---\n");
     let (signature, message) = cut.map_or((data, &[][..]), |at| (&data[..at], &data[at + 5..]));
-    let armored = format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", STANDARD.encode(signature));
+    let armored =
+        format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", STANDARD.encode(signature));
     for armored in [signature, armored.as_bytes()] {
         if sshsig::verify(armored, message, NAMESPACE).is_ok() {
             let another = [message, b"x"].concat();
@@ -95,7 +96,8 @@ pub(crate) fn pack_manifest(data: &[u8]) {
         }
     }
     let _ = Credentials::parse(data).map(|credentials| credentials.has_helpers());
-    if let Ok(reference) = std::str::from_utf8(data).map_err(drop).and_then(|text| Reference::parse(text).map_err(drop)) {
+    if let Ok(reference) = std::str::from_utf8(data).map_err(drop).and_then(|text| Reference::parse(text).map_err(drop))
+    {
         assert_eq!(Reference::parse(&reference.to_string()).ok(), Some(reference));
     }
 }

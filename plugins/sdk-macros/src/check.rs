@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_amounts() {
+        let limits = |limits: &str| mistakes("name = \"hello\"", &format!("name = \"hello\"\nlimits = {{ {limits} }}"));
+        assert_eq!(limits("memory = \"512MiB\", calls = 5, time = \"3h\""), "");
+        let found = limits("memory = \"512MB\", calls = 0, time = \"soon\"");
+        for part in
+            ["limits.memory = \"512MB\" has no unit", "limits.calls = 0 is nothing", "limits.time = \"soon\" is not"]
+        {
+            assert!(found.contains(part), "{part}: {found}");
+        }
+    }
+
+    #[test]
     fn only_what_changes_something_needs_a_block() {
         let needs_block = "summary = \"Says hello.\"\nneeds_block = true";
         assert_eq!(mistakes("summary = \"Says hello.\"", needs_block), "");
