@@ -2,6 +2,7 @@
 
 mod ask;
 mod authoring;
+mod corpus;
 mod disks;
 mod durable;
 mod ending;

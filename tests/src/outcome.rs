@@ -28,6 +28,8 @@ pub struct Outcome {
     pub stderr: String,
     /// From start to end.
     pub elapsed: Duration,
+    /// The most memory that it had at a time, in KiB; 0 where it was over at once.
+    pub peak: u64,
 }
 
 /// A command that is running, in a process group of its own. Killed when dropped.
@@ -107,7 +109,9 @@ impl Running {
     #[must_use = "say how it is to end"]
     pub fn wait(mut self) -> Outcome {
         let mut ended = None;
+        let mut peak = 0;
         while ended.is_none() && self.start.elapsed() < LIMIT {
+            peak = peak_of(self.child.id()).unwrap_or(peak);
             ended = self.child.try_wait().expect("a child can be waited for");
             if ended.is_none() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -130,10 +134,17 @@ impl Running {
             stdout: text(self.stdout.take()),
             stderr: text(self.stderr.take()),
             elapsed,
+            peak,
         };
         assert!(!hung, "it was killed because it had not ended after {LIMIT:?}: {outcome}");
         outcome
     }
+}
+
+/// As the kernel keeps it: it does not sink again.
+fn peak_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 impl Drop for Running {

@@ -6,14 +6,18 @@
 //! 2. runs on real SSH hosts, on nodes with containerd and with pulumi, killed after every record of their journals and resumed;
 //! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back; and `runbooks/dr.toml`, killed after every
 //!    record and resumed, which takes hours.
+//! 4. every fuzz target with new inputs, ten minutes each; `cargo xtask soak fuzz [SECONDS]` does this alone.
 //!
-//! The second and third part need root, and what `tests/run ssh kube` installs.
+//! The second and third part need root, and what `tests/run ssh kube` installs; the fourth a nightly compiler and cargo-fuzz.
 
 use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Seconds for each fuzz target.
+const FUZZING: u64 = 600;
 
 /// Name of the cluster.
 const CLUSTER: &str = "soak";
@@ -23,10 +27,17 @@ const EVERY_CUT: &str = "RUNBOOK_SOAK_EVERY_CUT";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    let seeds = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["soak"] => 10_000,
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    // None: fuzzing alone.
+    let (seeds, seconds) = match args[..] {
+        ["soak"] => (Some(10_000), FUZZING),
+        ["soak", "fuzz"] => (None, FUZZING),
+        ["soak", "fuzz", seconds] => match seconds.parse() {
+            Ok(seconds) => (None, seconds),
+            Err(_) => return usage(),
+        },
         ["soak", seeds] => match seeds.parse() {
-            Ok(seeds) => seeds,
+            Ok(seeds) => (Some(seeds), FUZZING),
             Err(_) => return usage(),
         },
         _ => return usage(),
@@ -35,10 +46,19 @@ fn main() -> ExitCode {
         say("the repository is not where it was compiled");
         return ExitCode::FAILURE;
     }
-    let parts: [(&str, &dyn Fn() -> bool); 3] =
-        [("simulated evenings", &|| simulation(seeds)), ("SSH hosts", &hosts), ("Kubernetes", &cluster)];
+    let simulated = || simulation(seeds.unwrap_or_default());
+    let fuzzed = || fuzzing(seconds);
+    let mut parts: Vec<(&str, &dyn Fn() -> bool)> = Vec::new();
+    if seeds.is_some() {
+        parts.extend([
+            ("simulated evenings", &simulated as _),
+            ("SSH hosts", &hosts as _),
+            ("Kubernetes", &cluster as _),
+        ]);
+    }
+    parts.push(("fuzzing", &fuzzed));
     let mut failed = 0;
-    for (name, part) in parts {
+    for (name, part) in &parts {
         let started = Instant::now();
         let well = part();
         failed += usize::from(!well);
@@ -49,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    say("usage: cargo xtask soak [SEEDS]");
+    say("usage: cargo xtask soak [SEEDS], or cargo xtask soak fuzz [SECONDS]");
     ExitCode::from(2)
 }
 
@@ -104,4 +124,22 @@ fn cluster() -> bool {
     let well =
         program() && lab(&["up", "full"]) && ends_well(Command::new("sh").args(["-c", &tests]).env(EVERY_CUT, "1"));
     lab(&["down"]) && well
+}
+
+/// Each target for so many seconds. What is new goes below `target`, so that only who minimises it changes the repository's corpora.
+fn fuzzing(seconds: u64) -> bool {
+    let Ok(programs) = std::fs::read_dir("fuzz/libfuzzer/fuzz_targets") else { return false };
+    let name = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<String> = programs.flatten().filter_map(|program| name(&program.path())).collect();
+    names.sort();
+    let fuzz = |name: &str| {
+        let found = format!("libfuzzer/target/soak/{name}");
+        let mut run = Command::new("cargo");
+        run.args(["+nightly", "fuzz", "run", "--fuzz-dir", "libfuzzer", name, &found, &format!("corpus/{name}"), "--"]);
+        run.args([&format!("-max_total_time={seconds}"), "-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1"]);
+        std::fs::create_dir_all(Path::new("fuzz").join(&found)).is_ok() && ends_well(run.current_dir("fuzz"))
+    };
+    let failed: Vec<&String> = names.iter().filter(|name| !fuzz(name)).collect();
+    failed.iter().for_each(|name| say(&format!("{name}: the input is below fuzz/libfuzzer/artifacts/{name}")));
+    failed.is_empty()
 }

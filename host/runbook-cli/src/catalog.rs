@@ -1,7 +1,8 @@
 //! The plugins that a runbook can use: those of the program, and those that it brings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,10 +39,23 @@ impl Catalog {
             let loaded = catalog.host.load_own(plugin.name, plugin.bytes, plugin.sha256).map_err(CliError::internal)?;
             catalog.plugins.insert(plugin.name.to_owned(), loaded);
         }
-        for component in &mentions.components {
-            catalog.add_file(&component.name, Path::new(&component.path))?;
+        let components = mentions.components.iter();
+        let refused = components.filter_map(|c| catalog.add_file(&c.name, Path::new(&c.path)).err()).collect();
+        match CliError::together("plugins are refused", refused) {
+            Some(error) => Err(error),
+            None => Ok(catalog),
         }
-        Ok(catalog)
+    }
+
+    /// Compiles plugins, and looks whether what they import and export is what is offered: for all of them, before the first step.
+    pub(crate) async fn prepare(&self, names: &BTreeSet<String>) -> Result<(), CliError> {
+        let mut refused = Vec::new();
+        for name in names {
+            if let Err(error) = self.host.prepare(name).await {
+                refused.push(CliError::refused(format!("`{name}`: {error}")));
+            }
+        }
+        CliError::together("plugins are refused", refused).map_or(Ok(()), Err)
     }
 
     /// A plugin from a file, under the name that the runbook gives it.
@@ -50,7 +64,7 @@ impl Catalog {
             return Err(CliError::refused(format!("a plugin of the program is called `{name}`, too"))
                 .hint(format!("give {} another name under [plugins]", path.display())));
         }
-        let bytes = std::fs::read(path).map_err(|error| {
+        let bytes = bytes_of(path).map_err(|error| {
             CliError::refused(format!("plugin `{name}`: {}: {error}", path.display()))
                 .hint("paths under [plugins] are relative to the runbook's folder")
         })?;
@@ -94,6 +108,17 @@ impl Catalog {
 /// An interpreter takes ten seconds to compile; nobody is to think that the program hangs.
 pub(crate) fn say_compiling(plugin: &str) {
     let _ = writeln!(anstream::stderr().lock(), "compiling plugin {plugin} for this machine, once");
+}
+
+/// The bytes of a component, as far as one is long. No pipe and no device: these have no end.
+pub(crate) fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    // One more than is allowed: what reads it says so.
+    File::open(path)?.take(runbook_packs::MAX_COMPONENT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Actions for Catalog {

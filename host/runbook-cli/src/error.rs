@@ -47,6 +47,22 @@ impl CliError {
         self
     }
 
+    /// Several of one kind at once, each on a line of its own; a single one stays as it is. None when there is none.
+    pub(crate) fn together(title: &str, mut errors: Vec<Self>) -> Option<Self> {
+        if errors.len() < 2 {
+            return errors.pop();
+        }
+        let lines: Vec<String> = errors.iter().map(|error| format!("\n  {}", error.what)).collect();
+        let code = errors.first().map_or(exit_code::INTERNAL, |error| error.code);
+        let mut all = Self::new(code, format!("{title}:{}", lines.concat()));
+        for hint in errors.into_iter().flat_map(|error| error.hints) {
+            if !all.hints.contains(&hint) {
+                all.hints.push(hint);
+            }
+        }
+        Some(all)
+    }
+
     /// The mistakes were shown one by one; what is left is the count.
     pub(crate) fn after_diagnostics(file: &str, count: usize) -> Self {
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };

@@ -156,10 +156,7 @@ async fn settle(
         CliError::after_diagnostics(file, diagnostics.len())
     })?;
     consent(&runbook)(&catalog)?;
-    let used = used_plugins(&runbook);
-    for plugin in &used {
-        catalog.host().prepare(plugin).await.map_err(CliError::refused)?;
-    }
+    catalog.prepare(&used_plugins(&runbook)).await?;
     let mut secrets = resolved.secrets;
     for (name, value) in &secrets {
         if value.chars().count() < SHORTEST {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{CallError, Target, secrets_of_inputs};
+use runbook_model::duration;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::history::{Heard, Past};
@@ -175,8 +176,10 @@ impl Task<'_> {
         }
     }
 
+    /// The step's own, else what the action wants.
     fn timeout(&self) -> Duration {
-        self.step.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis)
+        let wanted = || self.action.limits.time.as_deref().and_then(|text| duration::parse(text).ok());
+        self.step.timeout_ms.or_else(wanted).map_or(DEFAULT_TIMEOUT, Duration::from_millis)
     }
 
     /// Keyed hash over all that it depends on: whether a finished instance would do the same again.

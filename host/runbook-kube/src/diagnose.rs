@@ -81,13 +81,13 @@ impl Api {
 }
 
 /// Time of an event, in the place where its age put it.
-fn when(event: &Value) -> String {
+pub(crate) fn when(event: &Value) -> String {
     let places = ["/lastTimestamp", "/series/lastObservedTime", "/eventTime", "/metadata/creationTimestamp"];
     places.iter().find_map(|place| event.pointer(place)?.as_str()).unwrap_or_default().to_owned()
 }
 
 /// Conditions that say something: with a message, or not as one wishes.
-fn conditions(live: &Value) -> Vec<String> {
+pub(crate) fn conditions(live: &Value) -> Vec<String> {
     let list = live.pointer("/status/conditions").and_then(Value::as_array);
     let text = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().trim().to_owned();
     list.into_iter()
@@ -106,7 +106,7 @@ fn conditions(live: &Value) -> Vec<String> {
 }
 
 /// What the containers of a pod wait for, or how they ended.
-fn containers(pod: &Value) -> Vec<String> {
+pub(crate) fn containers(pod: &Value) -> Vec<String> {
     let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
     let mut lines = Vec::new();
     for status in lists.iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten() {

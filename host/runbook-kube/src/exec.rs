@@ -291,16 +291,18 @@ impl Api {
     }
 
     fn exit_code(&self, status: &Status, what: &str) -> Result<i32, CallError> {
-        if status.is_success() {
-            return Ok(0);
-        }
-        let causes = status.details.iter().flat_map(|d| &d.causes);
-        let code = causes.filter(|c| c.reason == "ExitCode").find_map(|c| c.message.trim().parse().ok());
-        match code {
-            Some(code) if status.reason == "NonZeroExitCode" => Ok(code),
-            _ => Err(CallError::Failed(format!("{}: {}", self.at(what), status.message.trim()))),
-        }
+        exit_code(status).ok_or_else(|| CallError::Failed(format!("{}: {}", self.at(what), status.message.trim())))
     }
+}
+
+/// How a process ended; none: something else came to an end.
+pub(crate) fn exit_code(status: &Status) -> Option<i32> {
+    if status.is_success() {
+        return Some(0);
+    }
+    let mut causes = status.details.iter().flat_map(|d| &d.causes).filter(|c| c.reason == "ExitCode");
+    let code = causes.find_map(|c| c.message.trim().parse().ok());
+    code.filter(|_| status.reason == "NonZeroExitCode")
 }
 
 /// For messages: the program, not its arguments, which may be long.

@@ -18,6 +18,8 @@ mod copy;
 mod diagnose;
 mod evict;
 mod exec;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gate;
 mod lease;
 mod lock;

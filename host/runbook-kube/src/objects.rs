@@ -363,7 +363,7 @@ fn settled(object: &Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
     }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
         for key in ["managedFields", "resourceVersion", "generation"] {
             metadata.remove(key);
         }
@@ -372,7 +372,7 @@ fn settled(object: &Value) -> Value {
 }
 
 /// Items of a list do not say what they are.
-fn self_describing(item: &Value, resource: &Resource) -> Value {
+pub(crate) fn self_describing(item: &Value, resource: &Resource) -> Value {
     let mut item = item.clone();
     if let Some(fields) = item.as_object_mut() {
         fields.entry("apiVersion").or_insert_with(|| json!(resource.api_version()));

@@ -72,7 +72,7 @@ fn load(data: Option<&str>, file: Option<&str>) -> Option<Vec<u8>> {
 }
 
 /// Whether a certificate says no version, which means 1: `SEQUENCE { SEQUENCE { [0] version OPTIONAL, ... } ... }`.
-fn is_version_1(der: &[u8]) -> bool {
+pub(crate) fn is_version_1(der: &[u8]) -> bool {
     const VERSION: u8 = 0xa0;
     let to_be_signed = inside(der).and_then(inside);
     to_be_signed.and_then(<[u8]>::first).is_some_and(|tag| *tag != VERSION)

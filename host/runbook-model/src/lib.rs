@@ -28,6 +28,7 @@ pub mod report;
 pub mod resolve;
 pub mod schema;
 pub mod schema_json;
+pub mod size;
 pub mod state;
 pub mod summary;
 pub mod undo;

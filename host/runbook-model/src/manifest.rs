@@ -64,6 +64,65 @@ pub struct Action {
     /// what was.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_block: bool,
+    /// What it may use, where that is to be another amount than any action may.
+    #[serde(default, skip_serializing_if = "WantedLimits::is_empty")]
+    pub limits: WantedLimits,
+}
+
+/// What one call into an action may use: more or less than where nothing is said. A host has ceilings, and refuses a plugin that wants more
+/// before a run. Sizes are written "512MiB", times "3h".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedLimits {
+    /// Linear memory, all memories together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Entries of all tables together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_entries: Option<u64>,
+    /// Capability calls, messages included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+    /// Messages to the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// What leaves in calls, all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// What one call carries, there or back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_call: Option<String>,
+    /// The outputs as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<String>,
+    /// How long it may take, waits for calls included, where its step has no `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+}
+
+impl WantedLimits {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Those that are sizes, as they are written, by name.
+    pub fn sizes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let sizes = [
+            ("memory", &self.memory),
+            ("log", &self.log),
+            ("sent", &self.sent),
+            ("one_call", &self.one_call),
+            ("outputs", &self.outputs),
+        ];
+        sizes.into_iter().filter_map(|(name, size)| Some((name, size.as_deref()?)))
+    }
+
+    /// Those that are counts, by name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = [("table_entries", self.table_entries), ("calls", self.calls)];
+        counts.into_iter().filter_map(|(name, count)| Some((name, count?)))
+    }
 }
 
 fn yes() -> bool {

@@ -352,9 +352,28 @@ fn forms(name: &str, value: &str) -> Vec<(String, Token)> {
     derived(URL_SAFE_NO_PAD.encode(value), "base64url");
     derived(hex::encode(value), "hex");
     derived(hex::encode_upper(value), "hex");
-    derived(url_encode(value), "url");
-    derived(json_escape(value), "json");
+    for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+        derived(url_encode(value, digits), "url");
+    }
+    let json = json_escape(value);
+    // As Go writes it, and with it kubectl; and as Python does.
+    derived(json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"), "json");
+    derived(ascii(&json), "json");
+    derived(json, "json");
     forms
+}
+
+/// The inside of a JSON string with nothing but ASCII in it.
+fn ascii(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for unit in json.encode_utf16() {
+        match u8::try_from(unit).ok().filter(u8::is_ascii) {
+            Some(byte) => out.push(char::from(byte)),
+            None => drop(write!(out, "\\u{unit:04x}")),
+        }
+    }
+    out
 }
 
 /// A text as it stands between the quotes of a JSON string.
@@ -363,14 +382,14 @@ fn json_escape(text: &str) -> String {
     json[1..json.len() - 1].to_owned()
 }
 
-fn url_encode(value: &str) -> String {
-    use std::fmt::Write as _;
+fn url_encode(value: &str, digits: &[u8; 16]) -> String {
     let mut out = String::new();
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            let _ = write!(out, "%{byte:02X}");
+            out.push('%');
+            out.extend([byte >> 4, byte & 0xf].map(|digit| char::from(digits[usize::from(digit)])));
         }
     }
     out

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use runbook_model::manifest::{Action, Manifest};
+use runbook_model::{duration, size};
 
 use crate::pattern;
 pub use crate::pattern::PatternError;
@@ -51,6 +52,16 @@ pub enum Wrong {
     /// A schema that is none.
     #[error("`{0}`: {1}")]
     Schema(&'static str, SchemaError),
+    /// A limit that is no amount.
+    #[error("`limits.{name}`: `{text}` {wrong}")]
+    Limit {
+        /// Which one.
+        name: &'static str,
+        /// As it is written.
+        text: String,
+        /// What is wrong with it.
+        wrong: String,
+    },
     /// An ask that makes no sense.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -90,6 +101,7 @@ fn check_action(action: &Action, place: &str, found: &mut Found) {
             found.add(place, Wrong::Schema(what, error));
         }
     }
+    check_limits(action, place, found);
     if action.roles.len() > MAX_ITEMS {
         found.add(place, Wrong::TooMany("role"));
     }
@@ -116,6 +128,22 @@ fn check_action(action: &Action, place: &str, found: &mut Found) {
         for wrong in pattern::check(action, ask) {
             found.add(&place, wrong.into());
         }
+    }
+}
+
+/// Whether they are amounts. Whether they are too large is for the host to say, whose ceilings they meet.
+fn check_limits(action: &Action, place: &str, found: &mut Found) {
+    let limits = &action.limits;
+    let sizes = limits.sizes().map(|(name, text)| (name, text.to_owned(), size::parse(text)));
+    let counts = limits.counts().map(|(name, count)| (name, count.to_string(), Ok(count)));
+    let time = limits.time.iter().map(|text| ("time", text.clone(), duration::parse(text)));
+    for (name, text, amount) in sizes.chain(counts).chain(time) {
+        let wrong = match amount {
+            Ok(0) => "is nothing".to_owned(),
+            Ok(_) => continue,
+            Err(wrong) => wrong,
+        };
+        found.add(place, Wrong::Limit { name, text: clip(&text), wrong });
     }
 }
 

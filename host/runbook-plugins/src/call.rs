@@ -13,7 +13,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::bindings::PluginPre;
 use crate::convert;
-use crate::limits::{Breach, HANDLES, Limits};
+use crate::limits::{Breach, HANDLES, Limits, PARTS};
 use crate::output::Output;
 use crate::state::{State, Waiting};
 use crate::wasi;
@@ -117,6 +117,10 @@ fn explain(error: &wasmtime::Error, output: &Output, one_call: usize) -> PluginE
     // wasmtime has no type for this one; a test holds on to the words.
     if cause.contains("fuel allocated for hostcalls") {
         return PluginError::Limit { limit: format!("data: one call carried more than {} MiB", one_call >> 20) };
+    }
+    // Nor for this one.
+    if cause.contains("resource limit exceeded") {
+        return PluginError::Limit { limit: format!("parts: it has more than {PARTS} instances, tables or memories") };
     }
     let mut message = match (error.downcast_ref::<I32Exit>(), error.downcast_ref::<Trap>()) {
         (Some(exit), _) => format!("it ended itself with exit code {}", exit.0),

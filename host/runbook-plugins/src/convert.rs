@@ -15,6 +15,12 @@ const MAX_NAME: usize = 4096;
 /// Characters of a summary, a reason, a consequence: one line for a person.
 const MAX_LINE: usize = 500;
 
+/// Bytes of the message of an error, or of what `verify` found wrong.
+const MAX_MESSAGE: usize = 16 << 10;
+
+/// Bytes of JSON in one call. Kubernetes takes objects of 3 MiB at most; JSON takes many times its length once it is read.
+const MAX_JSON: usize = 4 << 20;
+
 /// Longest wait of one call, in milliseconds: a day. The step's deadline holds besides.
 const MAX_WAIT_MS: u32 = 24 * 60 * 60 * 1000;
 
@@ -52,15 +58,16 @@ pub(crate) fn error_to_guest(error: CallError) -> guest::CallError {
 }
 
 pub(crate) fn error_from_guest(error: guest::CallError) -> CallError {
+    let text = |text| capped(text, MAX_MESSAGE);
     match error {
-        guest::CallError::Denied(text) => CallError::Denied(text),
-        guest::CallError::Unknown(text) => CallError::Unknown(text),
-        guest::CallError::NotFound(text) => CallError::NotFound(text),
-        guest::CallError::Unreachable(text) => CallError::Unreachable(text),
-        guest::CallError::TimedOut(text) => CallError::TimedOut(text),
-        guest::CallError::Conflict(text) => CallError::Conflict(text),
-        guest::CallError::Invalid(text) => CallError::Invalid(text),
-        guest::CallError::Failed(text) => CallError::Failed(text),
+        guest::CallError::Denied(said) => CallError::Denied(text(said)),
+        guest::CallError::Unknown(said) => CallError::Unknown(text(said)),
+        guest::CallError::NotFound(said) => CallError::NotFound(text(said)),
+        guest::CallError::Unreachable(said) => CallError::Unreachable(text(said)),
+        guest::CallError::TimedOut(said) => CallError::TimedOut(text(said)),
+        guest::CallError::Conflict(said) => CallError::Conflict(text(said)),
+        guest::CallError::Invalid(said) => CallError::Invalid(text(said)),
+        guest::CallError::Failed(said) => CallError::Failed(text(said)),
     }
 }
 
@@ -138,7 +145,24 @@ pub(crate) fn wait_ms(milliseconds: u32) -> u32 {
     milliseconds.min(MAX_WAIT_MS)
 }
 
+/// The beginning of a text, at most `most` bytes and the mark that something was left out.
+pub(crate) fn capped(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
+}
+
+/// What `verify` found wrong, of bounded length.
+pub(crate) fn wrong(text: String) -> String {
+    capped(text, MAX_MESSAGE)
+}
+
 /// JSON text of a guest; `what` says which.
 pub(crate) fn json(what: &str, text: &str) -> Result<Value, Fault> {
+    if text.len() > MAX_JSON {
+        return Err(invalid(format!("{what} is larger than {} MiB", MAX_JSON >> 20)));
+    }
     serde_json::from_str(text).map_err(|error| invalid(format!("{what} is not JSON: {error}")))
 }

@@ -21,6 +21,7 @@ use wasmtime::component::Linker;
 
 use crate::bindings::PluginPre;
 use crate::call::{Question, Reply, Visit};
+use crate::convert;
 use crate::engine::GuestThreads;
 use crate::limits::Limits;
 use crate::load::{self, Cache, Code};
@@ -29,7 +30,10 @@ use crate::preflight::{self, NoRoad};
 use crate::state::State;
 
 /// A plugin only prints a constant to describe itself; starting an interpreter takes most of it.
-const DESCRIBE: Duration = Duration::from_secs(30);
+const DESCRIBE: Duration = Duration::from_secs(10);
+
+/// The largest interpreter takes a tenth of it. A compiler cannot be stopped: it goes on until the process ends.
+const COMPILE: Duration = Duration::from_secs(3 * 60);
 
 /// How long a person waits without being told what for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -49,7 +53,7 @@ pub struct Options {
     /// A folder for compiled plugins, private to the user; made where it is missing. None, or one that cannot be used: they
     /// are compiled anew by each process.
     pub cache_dir: Option<PathBuf>,
-    /// What one call may use.
+    /// What one call may use where its action wants nothing else.
     pub limits: Limits,
     /// Told the name of a plugin that takes more than a second to compile. It is to say so to a person, and to return at once.
     pub compiling: Option<fn(&str)>,
@@ -96,6 +100,14 @@ pub enum LoadError {
         /// What is wanted and what is offered.
         message: String,
     },
+    /// It wants to use more than it could get.
+    #[error("`{name}` wants to use too much: {}", .wants.join("; "))]
+    Greedy {
+        /// The name that was asked for.
+        name: String,
+        /// Each action and what it wants.
+        wants: Vec<String>,
+    },
 }
 
 /// A plugin as far as it is known without running it.
@@ -125,6 +137,8 @@ struct Inner {
 
 struct Entry {
     loaded: Arc<Loaded>,
+    /// What one call of an action may use, by action.
+    limits: BTreeMap<String, Limits>,
     manifest_json: String,
     bytes: Cow<'static, [u8]>,
     /// What it takes to call it.
@@ -191,6 +205,8 @@ impl Host {
         if let Err(message) = preflight::names(&component) {
             return Err(LoadError::Unfit { name, message });
         }
+        let limits =
+            self.limits(&component.manifest).map_err(|wants| LoadError::Greedy { name: name.clone(), wants })?;
         let (manifest, imports) = (component.manifest, component.imports);
         let loaded = Arc::new(Loaded { manifest, sha256: component.sha256, imports });
         let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -202,6 +218,7 @@ impl Host {
                 let entry = Entry {
                     outputs: actions.map(|action| (action.name.clone(), OnceLock::new())).collect(),
                     loaded: Arc::clone(&loaded),
+                    limits,
                     manifest_json: component.manifest_json,
                     bytes,
                     ready: OnceCell::new(),
@@ -210,6 +227,18 @@ impl Host {
             }
         }
         Ok(loaded)
+    }
+
+    /// What the actions of a plugin may use; else all that they want too much of.
+    fn limits(&self, manifest: &Manifest) -> Result<BTreeMap<String, Limits>, Vec<String>> {
+        let (mut limits, mut wants) = (BTreeMap::new(), Vec::new());
+        for action in &manifest.actions {
+            match self.0.limits.wanted(&action.limits) {
+                Ok(given) => drop(limits.insert(action.name.clone(), given)),
+                Err(over) => wants.extend(over.into_iter().map(|over| format!("action `{}`: {over}", action.name))),
+            }
+        }
+        if wants.is_empty() { Ok(limits) } else { Err(wants) }
     }
 
     /// Compiles a plugin or takes it from the cache, compares the types of what it imports and exports, and what it says of
@@ -246,7 +275,7 @@ impl Host {
                 Code::Kept(component) => (component, None),
                 Code::New(component) => (component.clone(), Some(component)),
             };
-            preflight::types(&inner.linker, &component).map(|pre| (pre, new))
+            preflight::types(&inner.linker, &component, &compiled.loaded.imports).map(|pre| (pre, new))
         });
         let done = match timeout(PATIENCE, &mut work).await {
             Ok(done) => done,
@@ -254,7 +283,9 @@ impl Host {
                 if let Some(say) = self.0.compiling {
                     say(&entry.loaded.manifest.name);
                 }
-                work.await
+                timeout(COMPILE, work)
+                    .await
+                    .map_err(|_| unfit(format!("compiling it takes longer than {} s", COMPILE.as_secs())))?
             }
         };
         let (pre, new) = done
@@ -277,15 +308,17 @@ impl Host {
     /// Compares what a plugin says of itself with its manifest. That cannot change while the component stays the same.
     async fn describes_itself(&self, entry: &Entry, pre: &PluginPre<State>) -> Result<(), PluginError> {
         let deadline = Instant::now() + DESCRIBE;
-        let (reply, _) = self.visit(pre.clone(), Arc::new(NoRoad), deadline, Question::Describe).await;
+        // Starting takes the same memory whatever is asked afterwards.
+        let memory = entry.limits.values().map(|limits| limits.memory).max().unwrap_or(self.0.limits.memory);
+        let limits = Limits { memory, ..self.0.limits.clone() };
+        let (reply, _) = self.visit(pre.clone(), limits, Arc::new(NoRoad), deadline, Question::Describe).await;
         let Reply::Json(described) = reply? else {
             return Err(unfit("internal error: it answered another question".to_owned()));
         };
-        let same = match serde_json::from_str::<Value>(&described) {
-            Ok(described) => serde_json::from_str::<Value>(&entry.manifest_json).is_ok_and(|m| m == described),
-            Err(_) => false,
-        };
-        if !same {
+        let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+        // JSON takes many times its length once it is read.
+        let is_short = described.len() <= runbook_packs::MAX_MANIFEST;
+        if !is_short || json(&described).is_none_or(|described| json(&entry.manifest_json) != Some(described)) {
             return Err(unfit("what it says of itself (`describe`) is not what its manifest says".to_owned()));
         }
         Ok(())
@@ -295,20 +328,13 @@ impl Host {
     async fn visit(
         &self,
         pre: PluginPre<State>,
+        limits: Limits,
         road: Arc<dyn Road>,
         deadline: Instant,
         question: Question,
     ) -> (Result<Reply, PluginError>, Output) {
         let output = Output::default();
-        let visit = Visit {
-            pre,
-            limits: self.0.limits.clone(),
-            road,
-            deadline,
-            home: Handle::current(),
-            output: output.clone(),
-            question,
-        };
+        let visit = Visit { pre, limits, road, deadline, home: Handle::current(), output: output.clone(), question };
         let broke = |message: String| PluginError::Crashed { message };
         let Some(threads) = self.0.threads.handle() else {
             return (Err(broke("internal error: the threads for plugins are gone".to_owned())), output);
@@ -320,12 +346,17 @@ impl Host {
         (reply, output)
     }
 
+    fn limits_of<'a>(&'a self, entry: &'a Entry, action: &str) -> &'a Limits {
+        entry.limits.get(action).unwrap_or(&self.0.limits)
+    }
+
     async fn call(&self, call: &PluginCall, entry: &Arc<Entry>, question: Question) -> Result<Reply, PluginError> {
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let ready = timeout_at(deadline, self.ready(entry)).await.map_err(|_| PluginError::Limit {
             limit: "time: the step's time was over while the plugin was compiled".to_owned(),
         })??;
-        let (reply, output) = self.visit(ready.clone(), Arc::clone(&call.road), call.deadline, question).await;
+        let limits = self.limits_of(entry, &call.action).clone();
+        let (reply, output) = self.visit(ready.clone(), limits, Arc::clone(&call.road), call.deadline, question).await;
         // The journal has the lines also where the call failed; a journal that does not take them fails elsewhere, louder.
         let _ = timeout(LOGGING, keep_output(call.road.as_ref(), &output)).await;
         reply
@@ -341,8 +372,9 @@ impl Plugins for Host {
         let Reply::Json(text) = self.call(&call, &entry, question).await? else {
             return Err(bad("it answered another question".to_owned()));
         };
-        if text.len() > self.0.limits.outputs {
-            return Err(bad(format!("its outputs are larger than {} KiB", self.0.limits.outputs >> 10)));
+        let most = self.limits_of(&entry, &call.action).outputs;
+        if text.len() > most {
+            return Err(bad(format!("its outputs are larger than {} KiB", most >> 10)));
         }
         let outputs: Value =
             serde_json::from_str(&text).map_err(|error| bad(format!("its outputs are not JSON: {error}")))?;
@@ -366,6 +398,7 @@ impl Plugins for Host {
         };
         let more = wrong.len().saturating_sub(MAX_WRONG);
         wrong.truncate(MAX_WRONG);
+        let mut wrong: Vec<String> = wrong.into_iter().map(convert::wrong).collect();
         if more > 0 {
             wrong.push(format!("and {more} more"));
         }

@@ -27,4 +27,4 @@ mod state;
 mod wasi;
 
 pub use host::{Host, LoadError, Loaded, Options, StartError};
-pub use limits::Limits;
+pub use limits::{LONGEST, Limits};

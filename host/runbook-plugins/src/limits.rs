@@ -1,10 +1,13 @@
 //! What one call into a plugin may use, and how much of it is left.
 
 use std::io;
+use std::time::Duration;
 
 use runbook_model::call::Request;
+use runbook_model::manifest::WantedLimits;
+use runbook_model::{duration, size};
 
-/// What one call into a plugin may use. Time is not among them: it is the step's.
+/// What one call into a plugin may use. Time is not among them: it is the step's, or else what its action wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory, all memories together. An interpreter in WebAssembly wants some 100 MiB.
@@ -12,12 +15,12 @@ pub struct Limits {
     /// Entries of all tables together.
     pub table_entries: usize,
     /// Capability calls, messages included. A loop that polls ten times a second for two hours stays below.
-    pub calls: u32,
+    pub calls: usize,
     /// Bytes of messages to the run: they all go into the journal.
     pub log: usize,
     /// Bytes that leave in requests, all of them together. Larger content is streamed from a source.
     pub sent: usize,
-    /// Bytes that one call may carry.
+    /// Bytes that one call may carry, there or back.
     pub one_call: usize,
     /// Bytes of the outputs as JSON.
     pub outputs: usize,
@@ -37,6 +40,69 @@ impl Default for Limits {
     }
 }
 
+/// The longest time that an action may want for itself. A step may give it any.
+pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Limits {
+    /// The most that an action may want: what a laptop with 4 GiB can spare while a house is down.
+    pub fn ceilings() -> Self {
+        Self {
+            memory: 1 << 30,
+            table_entries: 10_000_000,
+            calls: 1_000_000,
+            log: 16 << 20,
+            sent: 4 << 30,
+            one_call: 256 << 20,
+            outputs: 4 << 20,
+        }
+    }
+
+    /// These limits, with what an action wants instead.
+    ///
+    /// # Errors
+    ///
+    /// All that it wants too much of, in words.
+    pub fn wanted(&self, wanted: &WantedLimits) -> Result<Self, Vec<String>> {
+        let (mut limits, mut most, mut over) = (self.clone(), Self::ceilings(), Vec::new());
+        let sizes = wanted.sizes().map(|(name, text)| (name, size::parse(text), format!("{text:?}")));
+        let counts = wanted.counts().map(|(name, count)| (name, Ok(count), count.to_string()));
+        for (name, amount, written) in sizes.chain(counts) {
+            let (Some(field), Some(most)) = (limits.field(name), most.field(name)) else { continue };
+            match amount.map(|amount| usize::try_from(amount).unwrap_or(usize::MAX)) {
+                Ok(amount) if amount <= *most => *field = amount,
+                Ok(_) if matches!(name, "calls" | "table_entries") => {
+                    over.push(format!("`{name} = {written}`, and {most} is the most"));
+                }
+                Ok(_) => over.push(format!("`{name} = {written}`, and {} is the most", size::show(*most as u64))),
+                Err(wrong) => over.push(format!("`{name} = {written}`, which {wrong}")),
+            }
+        }
+        let hours = LONGEST.as_secs() / 3600;
+        match wanted.time.as_deref().map(|text| (text, duration::parse(text))) {
+            Some((text, Ok(ms))) if Duration::from_millis(ms) > LONGEST => {
+                over.push(format!("`time = {text:?}`, and {hours} h are the most"));
+            }
+            Some((text, Err(wrong))) => over.push(format!("`time = {text:?}`, which {wrong}")),
+            _ => {}
+        }
+        if over.is_empty() { Ok(limits) } else { Err(over) }
+    }
+
+    /// A limit by the name that manifests have for it.
+    fn field(&mut self, name: &str) -> Option<&mut usize> {
+        Some(match name {
+            "memory" => &mut self.memory,
+            "table_entries" => &mut self.table_entries,
+            "calls" => &mut self.calls,
+            "log" => &mut self.log,
+            "sent" => &mut self.sent,
+            "one_call" => &mut self.one_call,
+            "outputs" => &mut self.outputs,
+            _ => return None,
+        })
+    }
+}
+
 /// Core instances, memories and tables of one component: those of the largest interpreters are below 30.
 pub(crate) const PARTS: usize = 100;
 
@@ -51,7 +117,7 @@ pub(crate) enum Breach {
     #[error("tables: it wanted {wanted} entries, and {most} is the most")]
     Tables { wanted: usize, most: usize },
     #[error("calls: it made more than {most}")]
-    Calls { most: u32 },
+    Calls { most: usize },
     #[error("log: it wrote more than {} KiB of messages", .most >> 10)]
     Log { most: usize },
     #[error("data: it sent more than {} MiB", .most >> 20)]
@@ -68,7 +134,7 @@ pub(crate) struct Meter {
     limits: Limits,
     memory: usize,
     table_entries: usize,
-    calls: u32,
+    calls: usize,
     log: usize,
     sent: usize,
 }

@@ -112,7 +112,7 @@ pub(crate) enum Code {
 ///
 /// # Errors
 ///
-/// When the component is not valid.
+/// When the component is not valid, or has more code than is compiled in reasonable time.
 pub(crate) fn load(engine: &Engine, cache: Option<&Cache>, sha256: &str, bytes: &[u8]) -> wasmtime::Result<Code> {
     if let Some(cache) = cache {
         let path = cache.path(engine, sha256);
@@ -122,6 +122,7 @@ pub(crate) fn load(engine: &Engine, cache: Option<&Cache>, sha256: &str, bytes: 
             Err(error) => tracing::warn!("compiling again: {} cannot be used: {error:#}", path.display()),
         }
     }
+    runbook_packs::check_code(bytes)?;
     Component::new(engine, bytes).map(Code::New)
 }
 

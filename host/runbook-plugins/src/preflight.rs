@@ -91,9 +91,23 @@ fn fits(wanted: &str, offered: &str) -> bool {
 ///
 /// # Errors
 ///
-/// The first that does not fit.
-pub(crate) fn types(linker: &Linker<State>, component: &Component) -> wasmtime::Result<PluginPre<State>> {
-    PluginPre::new(linker.instantiate_pre(component)?)
+/// The first that does not fit, after those that are newer than what is offered: they are why.
+pub(crate) fn types(
+    linker: &Linker<State>,
+    component: &Component,
+    imports: &[String],
+) -> wasmtime::Result<PluginPre<State>> {
+    let pre = linker.instantiate_pre(component).and_then(PluginPre::new);
+    let newer: Vec<String> = imports.iter().filter_map(|wanted| newer(wanted)).collect();
+    pre.map_err(|error| if newer.is_empty() { error } else { error.context(newer.join("; ")) })
+}
+
+/// What is said of an import that is on the right track, and later than what is offered.
+fn newer(wanted: &str) -> Option<String> {
+    let offered = OFFERED.into_iter().find(|offered| fits(wanted, offered))?;
+    let version = |name| split(name).1.and_then(|version| Version::parse(version).ok());
+    (version(wanted)? > version(offered)?)
+        .then(|| format!("it imports `{wanted}`, and this version of runbook offers `{offered}`"))
 }
 
 /// The road of a plugin that describes itself: nothing answers.

@@ -4,7 +4,7 @@ use runbook_model::call::{Answer, Call, Level, Note, SourceRef, Target};
 use wasmtime::component::Resource;
 
 use crate::bindings::runbook::plugin::run as guest;
-use crate::convert::{self, take};
+use crate::convert::{self, capped, take};
 use crate::state::{Fault, State};
 
 /// Bytes of one message.
@@ -72,13 +72,4 @@ impl State {
         let _ = self.ask(Target::Run, Call::Note(note)).await?;
         Ok(())
     }
-}
-
-/// The beginning of a text, at most `most` bytes and the mark that something was left out.
-fn capped(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most));
-        text.push('…');
-    }
-    text
 }

@@ -7,7 +7,7 @@
 //! Assumptions: root there may write to /var/lib/runbook, and systemd or setsid is there. Where systemd is the init, a reboot within
 //! the window takes the change back too; elsewhere a reboot ends what keeps watch, and the next look at the change takes it back.
 
-mod state;
+pub(crate) mod state;
 mod text;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,8 @@ mod dns;
 mod doubt;
 mod files;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host_key;
 pub mod known_hosts;
 mod lease;

@@ -164,7 +164,7 @@ pub(crate) enum Ended {
 
 impl Marks {
     /// Reads the fields of [`LOOK`]: session, start, whether alive, exit, path.
-    fn read(answer: &[u8]) -> Option<Self> {
+    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(answer);
         let mut fields = text.split('\0');
         let mut next = || fields.next();

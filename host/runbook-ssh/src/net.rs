@@ -340,7 +340,7 @@ fn host_and_port(text: &str, default: u16) -> Option<(String, u16)> {
 }
 
 /// Reads status, headers and body; interim answers are skipped.
-fn response(bytes: &[u8]) -> Option<HttpResponse> {
+pub(crate) fn response(bytes: &[u8]) -> Option<HttpResponse> {
     let mut rest = bytes;
     loop {
         let (end, length) = memchr::memmem::find(rest, b"\r\n\r\n")
@@ -364,7 +364,7 @@ fn head_of<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<(u16, Vec<(S
 }
 
 /// wget shows the head among its own words, indented. Where the status is an error, there is no body.
-fn wget_response(output: &Output) -> Option<HttpResponse> {
+pub(crate) fn wget_response(output: &Output) -> Option<HttpResponse> {
     let said = output.stderr.lossy();
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     let start = lines.iter().rposition(|line| line.starts_with("HTTP/"));

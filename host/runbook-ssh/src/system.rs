@@ -52,7 +52,7 @@ async fn ask(machine: &Arc<Machine>, ctx: &CallContext) -> Result<Facts, CallErr
 }
 
 /// A value of os-release, which is read as data and never run.
-fn os_release(text: &str, key: &str) -> Option<String> {
+pub(crate) fn os_release(text: &str, key: &str) -> Option<String> {
     let value = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?.trim();
     let quoted = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
     let mut out = String::new();

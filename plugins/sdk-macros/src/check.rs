@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::manifest::{Action, Ask, Manifest, Pattern, Power};
+use crate::manifest::{Action, Ask, Manifest, Pattern, Power, WantedLimits};
+use crate::{duration, size};
 
 /// What of an action the manifest leaves to the types of its function.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,8 +102,22 @@ fn check_action(action: &Action, typed: Typed, inputs: &mut Inputs<'_>, say: &mu
     for (index, ask) in action.asks.iter().enumerate() {
         check_ask(ask, inputs, &mut |message| say(format!("ask {}: {message}", index + 1)));
     }
+    check_limits(&action.limits, &mut say);
     if action.needs_block && action.asks.iter().all(|ask| rights(ask.call).0) {
         say("needs_block has no meaning: it asks for nothing that changes anything".to_owned());
+    }
+}
+
+fn check_limits(limits: &WantedLimits, say: &mut dyn FnMut(String)) {
+    let sizes = limits.sizes().map(|(name, text)| (name, format!("{text:?}"), size::parse(text)));
+    let counts = limits.counts().map(|(name, count)| (name, count.to_string(), Ok(count)));
+    let time = limits.time.iter().map(|text| ("time", format!("{text:?}"), duration::parse(text)));
+    for (name, text, amount) in sizes.chain(counts).chain(time) {
+        match amount {
+            Ok(0) => say(format!("limits.{name} = {text} is nothing")),
+            Ok(_) => {}
+            Err(wrong) => say(format!("limits.{name} = {text} {wrong}")),
+        }
     }
 }
 
@@ -330,6 +345,18 @@ mod tests {
         let [reference] = references.as_slice() else { panic!("one reference") };
         assert_eq!((reference.name.as_str(), reference.spread), ("typed", Some(Spread::List)));
         assert!(reference.otherwise.contains("no input \"typed\""), "{}", reference.otherwise);
+    }
+
+    #[test]
+    fn limits_are_amounts() {
+        let limits = |limits: &str| mistakes("name = \"hello\"", &format!("name = \"hello\"\nlimits = {{ {limits} }}"));
+        assert_eq!(limits("memory = \"512MiB\", calls = 5, time = \"3h\""), "");
+        let found = limits("memory = \"512MB\", calls = 0, time = \"soon\"");
+        for part in
+            ["limits.memory = \"512MB\" has no unit", "limits.calls = 0 is nothing", "limits.time = \"soon\" is not"]
+        {
+            assert!(found.contains(part), "{part}: {found}");
+        }
     }
 
     #[test]

@@ -11,11 +11,19 @@ mod input_schema {
     pub(crate) use serde_json::Value as Schema;
 }
 
+/// The host's words for sizes and times.
+#[path = "../../../host/runbook-model/src/duration.rs"]
+#[expect(unreachable_pub, reason = "the host's file")]
+mod duration;
 /// The manifest's shape, from the one place where it is written down: the host reads it back with the same types.
 #[path = "../../../host/runbook-model/src/manifest.rs"]
 #[expect(unreachable_pub, reason = "the host's file; this crate needs a part of it")]
 mod manifest;
 mod parse;
+#[path = "../../../host/runbook-model/src/size.rs"]
+#[expect(unreachable_pub, reason = "the host's file")]
+#[allow(dead_code, reason = "a plugin shows no sizes")]
+mod size;
 
 /// See `runbook_sdk::plugin`.
 #[proc_macro]

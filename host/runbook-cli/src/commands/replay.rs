@@ -48,9 +48,7 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
         return Err(CliError::usage(format!("nothing of a step `{step}` is recorded in the run {run}"))
             .hint(format!("runbook show {run} lists its steps")));
     }
-    for plugin in session::used_plugins(&runbook) {
-        catalog.host().prepare(&plugin).await.map_err(CliError::refused)?;
-    }
+    catalog.prepare(&session::used_plugins(&runbook)).await?;
     let past = History::of(records).map_err(|error| wrong(error.to_string()))?;
     let folder = runs_dir::root()?.join(&run);
     let vault = Vault::open(&runs_dir::key()?, folder.join("blobs"))

@@ -10,21 +10,29 @@ use runbook_model::event::{BlockEnd, Event, Instance, Record, Settlement, Verb};
 use anstyle::Style;
 
 use super::style::Styles;
+use super::told::Told;
 use super::words;
 
 /// Prints lines.
 #[derive(Default)]
 pub(crate) struct Lines {
-    verb: Mutex<Option<Verb>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    verb: Option<Verb>,
+    told: Told,
 }
 
 impl Watcher for Lines {
     fn record(&self, record: &Record) {
-        let mut verb = self.verb.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Event::RunStarted { verb: started, .. } = &record.event {
-            *verb = Some(*started);
+            state.verb = Some(*started);
         }
-        for line in lines(&record.event, verb.unwrap_or(Verb::Exec)) {
+        let verb = state.verb.unwrap_or(Verb::Exec);
+        for line in state.told.lines(&record.event, verb) {
             let _ = writeln!(anstream::stderr().lock(), "{line}");
         }
     }

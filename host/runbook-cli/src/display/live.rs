@@ -8,7 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use runbook_engine::journal::Watcher;
 use runbook_model::event::{Event, Instance, Record, StepOutcome, Verb};
 
-use super::{line, words};
+use super::told::Told;
+use super::words;
 
 /// The live display.
 pub(crate) struct Live {
@@ -23,6 +24,7 @@ struct State {
     total: Option<ProgressBar>,
     /// Steps that have ended, by name, so that hosts do not count twice.
     ended: std::collections::BTreeSet<String>,
+    told: Told,
 }
 
 impl Live {
@@ -91,7 +93,8 @@ impl Watcher for Live {
             }
             _ => {}
         }
-        for text in line::lines(&record.event, state.verb.unwrap_or(Verb::Exec)) {
+        let verb = state.verb.unwrap_or(Verb::Exec);
+        for text in state.told.lines(&record.event, verb) {
             let text = if colours() { text } else { anstream::adapter::strip_str(&text).to_string() };
             let _ = self.bars.println(text);
         }

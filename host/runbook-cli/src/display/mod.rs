@@ -5,6 +5,7 @@ mod line;
 mod live;
 mod page;
 mod style;
+mod told;
 mod words;
 
 use std::io::IsTerminal as _;

@@ -114,7 +114,7 @@ async fn a_call_that_ends_at_the_deadline_may_still_say_what_it_waited_for() {
             0
         }
     }
-    let host = host(Limits { calls: u32::MAX, ..limits() });
+    let host = host(Limits { calls: usize::MAX, ..limits() });
     host.prepare("probe").await.unwrap();
     for (how, waited) in [("pause", "waiting for the moon"), ("swallow", "")] {
         let mut call = call("misbehave", how, FakeRoad::new().into_arc(), SHORT);

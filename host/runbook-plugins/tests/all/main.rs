@@ -5,6 +5,7 @@ mod answers;
 mod calls;
 mod crashes;
 mod everything;
+mod kept;
 mod limits;
 mod probe;
 mod road;

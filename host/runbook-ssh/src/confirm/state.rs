@@ -22,7 +22,7 @@ pub(super) enum Token {
 
 /// What the machine says of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     pub(super) token: Token,
     /// How the commit ended.
     pub(super) commit: Option<i32>,
@@ -60,7 +60,7 @@ pub(super) struct Proof {
 
 impl State {
     /// Reads what the machine wrote.
-    pub(super) fn parse(answer: &[u8]) -> Result<Self, CallError> {
+    pub(crate) fn parse(answer: &[u8]) -> Result<Self, CallError> {
         read(answer).ok_or_else(|| {
             let text = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
             CallError::Failed(format!("the state of a change that waits for its confirmation is garbled: {text:?}"))
@@ -90,7 +90,7 @@ impl State {
     }
 
     /// What the commit gave.
-    pub(super) fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         Output {
             exit: exit(self.commit.unwrap_or(0)),
             stdout: Bytes(self.stdout.clone()),

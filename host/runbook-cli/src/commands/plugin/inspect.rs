@@ -5,12 +5,12 @@ use std::path::Path;
 
 use runbook_model::exit_code;
 use runbook_model::grant::power_name;
-use runbook_model::manifest::{Action, Arity, Ask, Manifest, Need};
-use runbook_plugins::Loaded;
+use runbook_model::manifest::{Action, Arity, Ask, Manifest, Need, WantedLimits};
+use runbook_plugins::{Limits, Loaded};
 use serde_json::Value;
 
 use crate::args;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::display::Styles;
 use crate::error::CliError;
 
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &args::Inspect) -> Result<u8, CliError> {
 
 /// A component that is no part of the program.
 pub(super) fn read(path: &Path) -> Result<Loaded, CliError> {
-    let bytes = std::fs::read(path).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
+    let bytes = catalog::bytes_of(path).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
     let component = runbook_packs::read(&bytes)
         .map_err(|error| CliError::refused(format!("{} is not a plugin: {error}", path.display())))?;
     Ok(Loaded { manifest: component.manifest, sha256: component.sha256, imports: component.imports })
@@ -101,12 +101,30 @@ fn write_action(out: &mut impl Write, manifest: &Manifest, action: &Action) -> i
     }
     write_properties(out, "with", &action.inputs)?;
     write_properties(out, "outputs", &action.outputs)?;
-    write_asks(out, action)
+    write_asks(out, action)?;
+    write_limits(out, &action.limits)
 }
 
 /// What an action asks for, and why.
 pub(super) fn write_asks(out: &mut impl Write, action: &Action) -> io::Result<()> {
     action.asks.iter().try_for_each(|ask| write_ask(out, ask))
+}
+
+/// What it may use, where it is not what any action may.
+fn write_limits(out: &mut impl Write, limits: &WantedLimits) -> io::Result<()> {
+    let sizes = limits.sizes().map(|(name, size)| format!("{name} {size}"));
+    let counts = limits.counts().map(|(name, count)| format!("{name} {count}"));
+    let wanted: Vec<String> =
+        sizes.chain(counts).chain(limits.time.iter().map(|time| format!("time {time}"))).collect();
+    if !wanted.is_empty() {
+        writeln!(out, "  may use: {}", wanted.join(", "))?;
+    }
+    // Of a component that is only looked at: a run would refuse it.
+    if let Err(over) = Limits::default().wanted(limits) {
+        let bad = Styles::BAD;
+        writeln!(out, "    {bad}too much: {}{bad:#}", over.join("; "))?;
+    }
+    Ok(())
 }
 
 fn write_properties(out: &mut impl Write, title: &str, schema: &Value) -> io::Result<()> {

@@ -1,0 +1,4 @@
+;; It never ends starting.
+;; refused: time
+(func $start (loop $again (br $again)))
+(start $start)

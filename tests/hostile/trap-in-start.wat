@@ -1,0 +1,4 @@
+;; It gives up when it starts.
+;; refused: unreachable
+(func $start (unreachable))
+(start $start)

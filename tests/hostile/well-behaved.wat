@@ -1,0 +1,2 @@
+;; Nothing is wrong with it: the template itself is fit to fail a test.
+;; well
