@@ -153,6 +153,13 @@ fn from_a_folder_to_a_run() {
     w.env.write("manifest", &image.manifest);
     w.env.write("signature", &image.signatures[0]);
     w.trust("key");
+    // A directory is the same pack.
+    layout::write_dir(&image, &w.env.work().join("layout")).expect("our own folder");
+    let as_directory = w.env.run(&["pack", "verify", "layout"]).ok();
+    assert_eq!(as_directory.stdout, w.env.run(&["pack", "verify", PACK]).ok().stdout);
+    drop(w.env.run(&["pack", "build", "-o", "fresh/"]).ok());
+    drop(w.env.run(&["pack", "sign", "fresh", "--key", "key"]).ok());
+    drop(w.env.run(&["pack", "verify", "fresh"]).ok().stdout_has(image.digest().as_str()));
     let signers = w.env.xdg().join("config/runbook/allowed_signers").display().to_string();
     let verify = format!("ssh-keygen -Y verify -f '{signers}' -I eve -n runbook-pack -s signature < manifest");
     drop(w.env.other(&["sh", "-c", &verify]).ok().stdout_has("Good \"runbook-pack\" signature for eve"));

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use runbook_engine::compare;
 use runbook_engine::run::Actions as _;
-use runbook_model::call::Request;
+use runbook_model::call::{
+    Act, Call, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Request, SshAct,
+    SshLook, Undo,
+};
 use runbook_model::consent::Granted;
 use runbook_model::event::{Event, Instance, Record};
 use runbook_model::manifest::Ask;
@@ -69,8 +72,8 @@ pub(crate) struct Unused {
     pub(crate) unused: Vec<Granted>,
 }
 
-/// What was granted to plugins from elsewhere and let no call pass in these records. A look or a change counts, also one that found nothing to
-/// do; commands within a call (guards, inverses) count as the call's own ask, so that theirs may be listed.
+/// What was granted to plugins from elsewhere and let no call pass in these records. A call counts also where it found nothing to do, with
+/// all the commands that it names: guards, and what would take it back.
 pub(crate) fn unused(runbook: &Runbook, catalog: &Catalog, records: &[Record]) -> Vec<Unused> {
     let Ok(uses) = elsewhere::uses(runbook, catalog, |_, _| Ok(String::new())) else { return Vec::new() };
     let mut used: BTreeSet<(String, String)> = BTreeSet::new();
@@ -86,8 +89,11 @@ pub(crate) fn unused(runbook: &Runbook, catalog: &Catalog, records: &[Record]) -
                 continue;
             }
         };
-        if let Some((by, ask)) = asks.of(instance, request) {
-            used.insert((by.plugin.to_owned(), Granted::of(by.action, ask).to_string()));
+        for call in parts(&request.call).into_iter().chain([request.call.clone()]) {
+            let request = Request { target: request.target.clone(), call };
+            if let Some((by, ask)) = asks.of(instance, &request) {
+                used.insert((by.plugin.to_owned(), Granted::of(by.action, ask).to_string()));
+            }
         }
     }
     let of_plugin = |plugin: runbook_packs::lock::LockedPlugin| {
@@ -97,6 +103,50 @@ pub(crate) fn unused(runbook: &Runbook, catalog: &Catalog, records: &[Record]) -
         Unused { plugin: plugin.name.clone(), granted, unused }
     };
     uses.into_iter().map(|wanted| of_plugin(wanted.plugin)).collect()
+}
+
+/// The commands of a call that need a grant each, as calls of their own.
+fn parts(call: &Call) -> Vec<Call> {
+    let look = |command: &Command| Call::Look(Look::Ssh(SshLook::Observe { commands: vec![command.clone()] }));
+    let act = |command: &Command, undo: &Undo| {
+        // Only what is irreversible is granted apart.
+        let undo = match undo {
+            Undo::Irreversible(_) => undo.clone(),
+            Undo::Inverse { .. } | Undo::Harmless | Undo::ByHand(_) => Undo::Harmless,
+        };
+        let act = Act::Ssh(SshAct::Run { pipeline: vec![command.clone()], done_when: None, undo });
+        Call::Change(Change { act, effect: Effect::default() })
+    };
+    let inverse = |undo: &Undo| match undo {
+        Undo::Inverse { command, only_if } => {
+            let back = act(command, &Undo::Harmless);
+            std::iter::once(back).chain(only_if.iter().map(|command| look(command))).collect()
+        }
+        Undo::Harmless | Undo::Irreversible(_) | Undo::ByHand(_) => Vec::new(),
+    };
+    let pod = |pod: &ObjectRef, container: &Option<String>, argv: &Vec<String>| {
+        Call::Look(Look::Kube(KubeLook::Exec { pod: pod.clone(), container: container.clone(), argv: argv.clone() }))
+    };
+    match call {
+        Call::Look(Look::Ssh(SshLook::Observe { commands })) => commands.iter().map(look).collect(),
+        Call::Change(Change { act: Act::Ssh(SshAct::Run { pipeline, done_when, undo }), .. }) => {
+            let commands = pipeline.iter().map(|command| act(command, undo));
+            commands.chain(done_when.iter().map(|command| look(command))).chain(inverse(undo)).collect()
+        }
+        Call::Change(Change { act: Act::Ssh(SshAct::Confirm { commit, revert, .. }), .. }) => {
+            vec![act(commit, &Undo::Harmless), act(revert, &Undo::Harmless)]
+        }
+        Call::Change(Change { act: Act::Ssh(SshAct::Http { undo, .. }), .. }) => inverse(undo),
+        Call::Change(Change { act: Act::Files(FilesAct { want: FileWant::File { validate, .. }, .. }), .. })
+            if !validate.is_empty() =>
+        {
+            vec![look(&Command { argv: validate.clone(), ..Command::default() })]
+        }
+        Call::Change(Change { act: Act::Kube(KubeAct::Exec { pod: at, container, done_when, .. }), .. }) => {
+            done_when.iter().map(|argv| pod(at, container, argv)).collect()
+        }
+        Call::Look(_) | Call::Change(_) | Call::Note(_) => Vec::new(),
+    }
 }
 
 /// Points out after a run what was granted and not used.

@@ -134,6 +134,20 @@ pub enum Refusal {
         /// What is there.
         found: Version,
     },
+    /// Somebody else signed it.
+    #[error("{what} {found} is signed by {by}, and {locked}, which the lock has, was signed by {before}")]
+    Signer {
+        /// "the pack `zfs`".
+        what: String,
+        /// Version that is there.
+        found: Version,
+        /// Fingerprint of the key.
+        by: String,
+        /// Version in the lock.
+        locked: Version,
+        /// Fingerprint of its key.
+        before: String,
+    },
     /// It asks for more.
     #[error("the plugin `{plugin}` {found} asks for more than was granted to {locked}{}", lines(.more))]
     More {
@@ -248,7 +262,11 @@ impl Lock {
         if locked.source == pack.source || locked.version == pack.version {
             same(&what, &pack.digest, &locked.digest)?;
         }
-        Ok(Standing::Newer)
+        if locked.signer == pack.signer {
+            return Ok(Standing::Newer);
+        }
+        let (by, before) = (pack.signer.clone(), locked.signer.clone());
+        Err(Refusal::Signer { what, found: pack.version.clone(), by, locked: locked.version.clone(), before })
     }
 
     /// The file, in an order that does not depend on who wrote it when.

@@ -88,6 +88,7 @@ fn versions(root: &Path, name: &Path, folder: &Path, found: &mut Vec<Kept>) -> i
     Ok(())
 }
 
+/// The folders in a folder; none where there is none.
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -102,4 +103,33 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_are_listed_by_name_the_newest_first() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let hex = |digit: &str| digit.repeat(64);
+        for path in [
+            format!("bob/zfs/1.9.0/{}.pack", hex("a")),
+            format!("bob/zfs/1.10.0/{}.pack", hex("b")),
+            format!("zfs/1.0.0/{}.pack", hex("c")),
+            format!("zfs/1.0.0/{}.pack", hex("d")),
+            "zfs/1.0.0/notes.txt".to_owned(),
+            "zfs/1.0.0/short.pack".to_owned(),
+            format!("bob/zfs/newest/{}.pack", hex("e")),
+        ] {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("our own folder");
+            fs::write(path, "").expect("our own folder");
+        }
+        let listed = Store::at(dir.path().to_owned()).list().expect("our own folder");
+        let listed: Vec<String> =
+            listed.iter().map(|kept| format!("{} {} {}", kept.name, kept.version, &kept.digest.hex()[..1])).collect();
+        assert_eq!(listed, ["bob/zfs 1.10.0 b", "bob/zfs 1.9.0 a", "zfs 1.0.0 c", "zfs 1.0.0 d"]);
+        assert_eq!(Store::at(dir.path().join("none")).list().expect("nothing there"), []);
+    }
 }

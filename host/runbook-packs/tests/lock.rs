@@ -74,6 +74,13 @@ fn what_was_granted_passes_and_nothing_else() {
             (found, wanted) => panic!("{used:?}: {found:?}, not {wanted:?}"),
         }
     }
+    let mut stranger = pack("zfs:1.3.0", "1.3.0", "b", &["zfs"]);
+    stranger.pack.as_mut().unwrap().signer = "SHA256:y".to_owned();
+    let refusal = lock.check(&stranger).unwrap_err().to_string();
+    assert_eq!(
+        refusal,
+        "the pack `zfs` 1.3.0 is signed by SHA256:y, and 1.2.0, which the lock has, was signed by SHA256:x"
+    );
     let mut elsewhere = was.clone();
     elsewhere.plugin.runbook = "other.toml".to_owned();
     let unknown = Refusal::Unknown { plugin: "zfs".to_owned(), runbook: "other.toml".to_owned() };

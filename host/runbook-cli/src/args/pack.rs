@@ -54,8 +54,8 @@ pub(crate) struct Build {
     /// The folder with the pack.toml
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) folder: PathBuf,
-    /// Where to write it; NAME-VERSION.pack in the current folder where left out
-    #[arg(long, short, value_name = "FILE")]
+    /// Where to write it: a file, or a folder (ending in `/`) for an OCI layout; NAME-VERSION.pack in the current folder where left out
+    #[arg(long, short, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 }
 

@@ -15,7 +15,7 @@ pub fn read_plugins(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<Named> {
 
 /// Reads `[packs]`.
 pub fn read_packs(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<Named> {
-    let mut packs = read(r, f, "packs", "a pack", "where a pack comes from");
+    let mut packs = read(r, f, "packs", "a pack", "the source of a pack");
     packs.retain(|(_, source)| match PackSource::parse(&source.value) {
         Ok(_) => true,
         Err(wrong) => {

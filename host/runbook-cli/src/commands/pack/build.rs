@@ -41,8 +41,10 @@ pub(crate) fn run(args: &args::Build) -> Result<u8, CliError> {
     let config = &pack.config;
     let name = format!("{}-{}.pack", config.name.replace('/', "-"), config.version);
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from(name));
-    layout::write_file(pack.image(), &path)
-        .map_err(|error| CliError::usage(format!("{}: {error}", path.display())).hint("-o FILE writes it elsewhere"))?;
+    let as_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let written =
+        if as_folder { layout::write_dir(pack.image(), &path) } else { layout::write_file(pack.image(), &path) };
+    written.map_err(|error| CliError::usage(error).hint("-o names another file, or an empty folder"))?;
     let _ = show(&mut anstream::stdout().lock(), &pack);
     hint(&format!("{} is not signed yet: runbook pack sign {0} --key ~/.ssh/id_ed25519", path.display()));
     Ok(exit_code::SUCCESS)
