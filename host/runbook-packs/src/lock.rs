@@ -130,9 +130,9 @@ pub enum Refusal {
         /// "the pack `zfs`".
         what: String,
         /// In the lock.
-        locked: Version,
+        locked: Box<Version>,
         /// What is there.
-        found: Version,
+        found: Box<Version>,
     },
     /// Somebody else signed it.
     #[error("{what} {found} is signed by {by}, and {locked}, which the lock has, was signed by {before}")]
@@ -140,11 +140,11 @@ pub enum Refusal {
         /// "the pack `zfs`".
         what: String,
         /// Version that is there.
-        found: Version,
+        found: Box<Version>,
         /// Fingerprint of the key.
         by: String,
         /// Version in the lock.
-        locked: Version,
+        locked: Box<Version>,
         /// Fingerprint of its key.
         before: String,
     },
@@ -154,9 +154,9 @@ pub enum Refusal {
         /// The plugin.
         plugin: String,
         /// Version in the lock.
-        locked: Version,
+        locked: Box<Version>,
         /// Version that is there.
-        found: Version,
+        found: Box<Version>,
         /// What was not granted.
         more: Vec<Granted>,
     },
@@ -245,7 +245,7 @@ impl Lock {
         if more.is_empty() {
             return Ok(standing);
         }
-        let (found, locked) = (plugin.version.clone(), locked.version.clone());
+        let (found, locked) = (Box::new(plugin.version.clone()), Box::new(locked.version.clone()));
         Err(Refusal::More { plugin: plugin.name.clone(), locked, found, more })
     }
 
@@ -266,7 +266,8 @@ impl Lock {
             return Ok(Standing::Newer);
         }
         let (by, before) = (pack.signer.clone(), locked.signer.clone());
-        Err(Refusal::Signer { what, found: pack.version.clone(), by, locked: locked.version.clone(), before })
+        let (found, locked) = (Box::new(pack.version.clone()), Box::new(locked.version.clone()));
+        Err(Refusal::Signer { what, found, by, locked, before })
     }
 
     /// The file, in an order that does not depend on who wrote it when.
@@ -287,9 +288,7 @@ impl Lock {
             text += "\n[[plugin]]\n";
             text += &toml::to_string(&head).unwrap_or_default().replace("granted = []\n", "");
             text += "granted = [\n";
-            for line in granted {
-                text += &format!("    {line},\n");
-            }
+            text += &granted.iter().map(|line| format!("    {line},\n")).collect::<String>();
             text += "]\n";
         }
         text
@@ -335,5 +334,6 @@ pub fn not_older(what: &str, found: &Version, known: &Version) -> Result<(), Ref
     if found >= known {
         return Ok(());
     }
-    Err(Refusal::Older { what: what.to_owned(), locked: known.clone(), found: found.clone() })
+    let (locked, found) = (Box::new(known.clone()), Box::new(found.clone()));
+    Err(Refusal::Older { what: what.to_owned(), locked, found })
 }
