@@ -7,7 +7,7 @@ use runbook_packs::image::{Digest, Image};
 use runbook_packs::{layout, sshsig};
 use runbook_tests::{Outcome, TestEnv, Tree, component};
 
-use crate::support::{folder, runs};
+use crate::support::{behind, folder, runs};
 
 const PACK: &str = "eve-hostile-1.0.0.pack";
 
@@ -186,6 +186,42 @@ fn from_a_folder_to_a_run() {
     let unused = w.env.run(&["grant", "--unused", &run]).ok().stdout_has("reach: files.write ${input.inside}/**");
     assert!(!unused.stdout.contains("echo") && !unused.stdout.contains("touch"), "{unused}");
     drop(w.env.run(&["replay"]).ok());
+}
+
+/// `runbook grant x.toml` at a terminal, where a person types this.
+fn grant_at_a_terminal(w: &World, typed: &str) -> Outcome {
+    let inner = w.env.command(&[]);
+    let grant = format!("{} grant x.toml", inner.get_program().to_string_lossy());
+    let text = format!("printf '{typed}\\n' | script -qec '{grant}' /dev/null");
+    Outcome::of(&mut behind(&["sh", "-c", &text], &inner))
+}
+
+#[test]
+fn a_person_decides() {
+    let w = World::new();
+    w.signed();
+    w.trust("key");
+    let lock = w.env.work().join("runbook.lock");
+    drop(grant_at_a_terminal(&w, "n").code(6).stdout_has("Grant this?").stdout_has("nothing was written"));
+    assert!(!lock.exists());
+    drop(grant_at_a_terminal(&w, "y").code(0).stdout_has("runbook.lock: written"));
+    assert!(lock.exists());
+}
+
+#[test]
+fn an_included_runbook_is_granted_with_the_one_that_includes_it() {
+    let w = World::new();
+    w.signed();
+    w.trust("key");
+    w.env.write("sub/inner.toml", w.runbook(&format!("../{PACK}"), "literal"));
+    w.env.write(
+        "x.toml",
+        "schema = 1\nname = \"outer\"\n\n[hosts.here]\ntransport = \"local\"\n\n[[step]]\nid = \"all\"\ninclude = \"sub/inner.toml\"\n",
+    );
+    w.refused("not granted", &["nothing was granted to it in x.toml"]);
+    w.env.grant("x.toml");
+    assert!(!w.env.work().join("sub/runbook.lock").exists());
+    drop(w.env.run(&["exec", "x.toml"]).ok().last_line(DONE));
 }
 
 #[test]

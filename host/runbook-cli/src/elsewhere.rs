@@ -84,6 +84,11 @@ pub(crate) fn signers(args: &Signers) -> Result<AllowedSigners, CliError> {
     })
 }
 
+/// For commands without an option for it.
+fn signers_of_environment() -> Signers {
+    Signers { allowed_signers: std::env::var_os("RUNBOOK_ALLOWED_SIGNERS").map(PathBuf::from) }
+}
+
 /// Where those are named whose signatures count.
 fn signers_file(args: &Signers) -> Result<PathBuf, CliError> {
     match &args.allowed_signers {
@@ -262,10 +267,20 @@ pub(crate) fn signer_of<'a>(
     }
 }
 
+/// Takes plugins for a replay, which reaches nothing: packs must be signed, and what the lock says does not matter, for a plugin that was
+/// changed is what a replay is for.
+pub(crate) fn consent_to_replay(runbook: &Runbook, catalog: &mut Catalog) -> Result<(), CliError> {
+    let args = signers_of_environment();
+    let known = signers(&args)?;
+    uses(runbook, catalog, signer_of(&args, &known))?;
+    catalog.consent();
+    Ok(())
+}
+
 /// Decides before the run whether the plugins from elsewhere may be used: signed, locked, granted.
 pub(crate) fn consent(runbook: &Runbook, catalog: &mut Catalog) -> Result<(), CliError> {
     let Some(beside) = catalog.beside() else { return Ok(()) };
-    let args = Signers { allowed_signers: std::env::var_os("RUNBOOK_ALLOWED_SIGNERS").map(PathBuf::from) };
+    let args = signers_of_environment();
     let known = signers(&args)?;
     let uses = uses(runbook, catalog, signer_of(&args, &known))?;
     let command = format!("runbook grant {}", beside.path.with_file_name(&beside.runbook).display());

@@ -25,6 +25,7 @@ use crate::args;
 use crate::asks::Asks;
 use crate::catalog::Catalog;
 use crate::display::{Styles, print, safe};
+use crate::elsewhere;
 use crate::error::CliError;
 use crate::runs_dir::{self, Begun};
 use crate::session::{self, Loaded};
@@ -36,8 +37,7 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
     let records = runs_dir::read(&run)?;
     let is_meant = |instance: &Instance| args.step.as_deref().is_none_or(|step| instance.is_of(step));
     let Loaded { runbook, mut catalog, .. } = session::of_begun(&begun)?;
-    // A replay reaches nothing: there is nothing to agree to.
-    catalog.consent();
+    elsewhere::consent_to_replay(&runbook, &mut catalog)?;
     let mut out = anstream::stdout().lock();
     if args.trace {
         let _ = Trace::new(&runbook, &catalog).write(&mut out, &records, &is_meant);
