@@ -443,6 +443,9 @@ fn what_a_run_did_is_taken_back_without_the_pack() {
     w.env.write("x.toml", w.runbook(&format!("./{PACK}"), "own link"));
     drop(w.env.run(&["exec", "x.toml"]).code(1));
     assert!(w.inside.join("mine").is_symlink());
+    // It goes on with the same pack, from wherever it is called, and is denied the same again.
+    let mut from_home = w.env.command(&["resume"]);
+    drop(Outcome::of(from_home.current_dir(w.env.home())).code(1).stderr_has("denied"));
     std::fs::remove_file(w.env.work().join(PACK)).expect("our own file");
     std::fs::remove_file(w.env.work().join("runbook.lock")).expect("our own file");
     drop(w.env.run(&["resume"]).code(4));

@@ -12,7 +12,7 @@ use crate::elsewhere::{not_trusted, signers, store};
 use crate::error::CliError;
 
 /// Checks a pack.
-pub(crate) fn run(args: &args::Verify) -> Result<u8, CliError> {
+pub(crate) fn run(args: &args::PackVerify) -> Result<u8, CliError> {
     let Trusted { pack, principals, fingerprint } = &trusted(&args.pack, &args.signers)?;
     let _ = show(&mut anstream::stdout().lock(), pack);
     print(&format!("signed by {} with the key {fingerprint}", safe(principals)));
