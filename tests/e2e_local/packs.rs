@@ -237,6 +237,12 @@ fn by_its_name_from_what_is_kept_here() {
         drop(w.env.run(&["exec", "x.toml"]).ok().last_line(DONE));
     }
     drop(w.env.run(&["schema", "x.toml"]).ok().stdout_has("hostile/reach"));
+    // Names of files in the store prove nothing.
+    let kept = w.env.xdg().join("data/runbook/packs/eve/hostile/1.0.0").join(format!("{}.pack", digest.hex()));
+    w.env.write("README.md", "Something else.");
+    drop(w.env.run(&["pack", "build", "-o", kept.to_str().expect("text")]).ok());
+    let other = w.env.run(&["exec", "x.toml"]).code(4).stderr_has(&format!(", not {digest}"));
+    drop(other.stderr_has("pack `things`"));
 }
 
 #[test]
