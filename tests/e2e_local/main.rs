@@ -13,4 +13,5 @@ mod quickstart;
 mod report;
 mod runs;
 mod secrets;
+mod signing;
 mod support;

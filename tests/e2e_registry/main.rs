@@ -1,5 +1,7 @@
 //! `microk8s/registry` on nodes whose containerd is Debian's real one, with Debian's docker-registry over plain http.
 
+mod packs;
+
 use std::time::Duration;
 
 use runbook_tests::{Generation, Image, LOGIN_FREE, Microk8s, Registry, TestEnv, Tree, wait_until};

@@ -1,12 +1,14 @@
 //! The command line.
 
 mod pack;
+mod registry;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub(crate) use pack::{Build, Grant, Pack, Sign, Signers, Unpack, Verify};
+pub(crate) use registry::{Pull, Push, Registry};
 
 /// Executes disaster-recovery runbooks: TOML files whose steps bring hosts and clusters to a wanted state.
 #[derive(Debug, Parser)]

@@ -163,8 +163,8 @@ impl Http {
 
     /// The body of an answer, which may have so many bytes.
     pub(crate) async fn body(&self, answer: Response<Incoming>, most: u64) -> Result<Vec<u8>, Why> {
-        let said = answer.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if said.is_some_and(|length| length > most) {
+        let length = answer.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > most) {
             return Err(Why::TooLong(most));
         }
         let silence = self.patience.silence;
