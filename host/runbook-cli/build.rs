@@ -14,6 +14,9 @@ use sha2::{Digest as _, Sha256};
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// What the SDK reads of the host.
+const VENDOR_FILES: [&str; 1] = ["host/runbook-model/src/manifest.rs"];
+
 /// What cargo, clippy and users set for the host. The guests have their own profile and target.
 const FOR_THE_HOST: [&str; 12] = [
     "CARGO_BUILD_",
@@ -45,6 +48,7 @@ fn run() -> Result<(), String> {
     let plugins = root.join("plugins");
     let out = path("OUT_DIR")?;
     watch(&root, &plugins)?;
+    embed_projects(&root, &out)?;
     target_installed()?;
 
     let built = build(&plugins, &target_dir(&out)?)?;
@@ -61,6 +65,63 @@ fn run() -> Result<(), String> {
     list.push_str("]\n");
     let list_file = out.join("standard.rs");
     fs::write(&list_file, list).map_err(|error| format!("{} cannot be written: {error}", list_file.display()))
+}
+
+/// The lists that `src/commands/plugin/new.rs` includes: what a project begins with, and what it brings of this repository.
+fn embed_projects(root: &Path, out: &Path) -> Result<(), String> {
+    let templates = root.join("host/runbook-cli/templates");
+    println!("cargo::rerun-if-changed={}", templates.display());
+    let rust = templates.join("rust");
+    let mut files = files_below(&rust, &rust)?;
+    // The versions that the standard plugins are tested with. cargo drops from it what the project does not use.
+    files.push(("Cargo.lock".to_owned(), root.join("plugins/Cargo.lock")));
+    embed(out, "template-rust", &files)?;
+
+    let mut vendor = Vec::new();
+    for folder in ["plugins/sdk", "plugins/sdk-macros", "wit"] {
+        vendor.extend(files_below(root, &root.join(folder))?);
+    }
+    for file in VENDOR_FILES {
+        println!("cargo::rerun-if-changed={}", root.join(file).display());
+        vendor.push((file.to_owned(), root.join(file)));
+    }
+    // The same workspace with no other members than these.
+    let workspace = out.join("workspace.toml");
+    let text = fs::read_to_string(root.join("plugins/Cargo.toml")).map_err(|e| format!("plugins/Cargo.toml: {e}"))?;
+    let members =
+        text.lines().find(|line| line.starts_with("members = ")).ok_or("plugins/Cargo.toml has no members")?;
+    let text = text.replace(members, r#"members = ["sdk", "sdk-macros"]"#);
+    fs::write(&workspace, text).map_err(|error| format!("{} cannot be written: {error}", workspace.display()))?;
+    vendor.push(("plugins/Cargo.toml".to_owned(), workspace));
+    embed(out, "vendor-rust", &vendor)
+}
+
+/// Writes the list of some files with their contents.
+fn embed(out: &Path, name: &str, files: &[(String, PathBuf)]) -> Result<(), String> {
+    let mut list = "&[\n".to_owned();
+    for (name, path) in files {
+        // Writing to a string cannot fail.
+        let _ = writeln!(list, "    ({name:?}, include_bytes!({path:?})),");
+    }
+    list.push_str("]\n");
+    let file = out.join(format!("{name}.rs"));
+    fs::write(&file, list).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+}
+
+/// All files below a folder, sorted, with their paths from `top`.
+fn files_below(top: &Path, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    let mut found = Vec::new();
+    let mut paths = entries(folder)?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            found.extend(files_below(top, &path)?);
+        } else {
+            let name = path.strip_prefix(top).unwrap_or(&path);
+            found.push((name.to_string_lossy().into_owned(), fs::canonicalize(&path).unwrap_or(path.clone())));
+        }
+    }
+    Ok(found)
 }
 
 fn path(variable: &str) -> Result<PathBuf, String> {

@@ -237,6 +237,12 @@ fn by_its_name_from_what_is_kept_here() {
         drop(w.env.run(&["exec", "x.toml"]).ok().last_line(DONE));
     }
     drop(w.env.run(&["schema", "x.toml"]).ok().stdout_has("hostile/reach"));
+    // Names of files in the store prove nothing.
+    let kept = w.env.xdg().join("data/runbook/packs/eve/hostile/1.0.0").join(format!("{}.pack", digest.hex()));
+    w.env.write("README.md", "Something else.");
+    drop(w.env.run(&["pack", "build", "-o", kept.to_str().expect("text")]).ok());
+    let other = w.env.run(&["exec", "x.toml"]).code(4).stderr_has(&format!(", not {digest}"));
+    drop(other.stderr_has("pack `things`"));
 }
 
 #[test]
@@ -443,6 +449,9 @@ fn what_a_run_did_is_taken_back_without_the_pack() {
     w.env.write("x.toml", w.runbook(&format!("./{PACK}"), "own link"));
     drop(w.env.run(&["exec", "x.toml"]).code(1));
     assert!(w.inside.join("mine").is_symlink());
+    // It goes on with the same pack, from wherever it is called, and is denied the same again.
+    let mut from_home = w.env.command(&["resume"]);
+    drop(Outcome::of(from_home.current_dir(w.env.home())).code(1).stderr_has("denied"));
     std::fs::remove_file(w.env.work().join(PACK)).expect("our own file");
     std::fs::remove_file(w.env.work().join("runbook.lock")).expect("our own file");
     drop(w.env.run(&["resume"]).code(4));

@@ -1,14 +1,16 @@
 //! The command line.
 
 mod pack;
+mod plugin;
 mod registry;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-pub(crate) use pack::{Build, Grant, Pack, Sign, Signers, Unpack, Verify};
-pub(crate) use registry::{Pull, Push, Registry};
+pub(crate) use pack::*;
+pub(crate) use plugin::*;
+pub(crate) use registry::*;
 
 /// Executes disaster-recovery runbooks: TOML files whose steps bring hosts and clusters to a wanted state.
 #[derive(Debug, Parser)]
@@ -122,7 +124,7 @@ pub(crate) enum Command {
   runbook report 20261121 > dr-drill.md        the last run whose name begins so
   runbook report --html dr-drill.html          the last run, as a page")]
     Report(Report),
-    /// Look into plugins
+    /// Look into plugins, and write one
     #[command(subcommand)]
     Plugin(Plugin),
     /// Share plugins and runbooks: make, sign, check and keep packs
@@ -377,28 +379,6 @@ pub(crate) enum Format {
     Md,
     /// One HTML page
     Html,
-}
-
-/// `runbook plugin`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Plugin {
-    /// Show what a plugin can do, its inputs and outputs, and what it asks for and why, without running it
-    #[command(after_help = "Examples:
-  runbook plugin inspect core
-  runbook plugin inspect core/file
-  runbook plugin inspect ./mine.wasm")]
-    Inspect(Inspect),
-}
-
-/// `runbook plugin inspect`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Inspect {
-    /// A plugin of the program, one of its actions, or the path of a component; all plugins of the program where left out
-    #[arg(value_name = "PLUGIN")]
-    pub(crate) plugin: Option<String>,
-    /// Print the manifest on stdout as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -2,6 +2,8 @@
 //!
 //! It lies beside the runbooks and is kept with them. [`Lock::check`] is what every use of such a plugin passes before it runs.
 
+use std::collections::BTreeSet;
+
 use runbook_model::consent::{self, Granted};
 use runbook_model::pack_source::PackSource;
 use semver::Version;
@@ -102,6 +104,14 @@ pub enum LockError {
     /// Of a later version.
     #[error("it was written by a newer version of runbook (version {0})")]
     Newer(u32),
+    /// Two entries for one thing, as a merge may leave them.
+    #[error("it has two entries for `{name}` in {runbook}")]
+    Twice {
+        /// The runbook's file.
+        runbook: String,
+        /// The pack or plugin.
+        name: String,
+    },
 }
 
 /// Why a plugin may not be used as the lock stands.
@@ -196,6 +206,8 @@ impl Lock {
             return Err(LockError::Newer(version));
         }
         let File { packs, plugins, .. } = toml::from_str(text).map_err(shape)?;
+        once(packs.iter().map(|pack| (&pack.runbook, &pack.name)))?;
+        once(plugins.iter().map(|plugin| (&plugin.runbook, &plugin.name)))?;
         Ok(Self { packs, plugins })
     }
 
@@ -301,6 +313,16 @@ impl Lock {
         }
         text
     }
+}
+
+fn once<'a>(names: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), LockError> {
+    let mut seen = BTreeSet::new();
+    for (runbook, name) in names {
+        if !seen.insert((runbook, name)) {
+            return Err(LockError::Twice { runbook: runbook.clone(), name: name.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Versions as texts.

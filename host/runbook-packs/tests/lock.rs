@@ -140,6 +140,10 @@ fn runbooks_of_one_folder_do_not_disturb_each_other() {
 #[test]
 fn what_is_no_lock_is_refused() {
     assert_eq!(Lock::parse("version = 2"), Err(LockError::Newer(2)));
+    let once = locked(&of_file("1.0.0", "a", &["zfs"])).to_text();
+    let entry = once.split_once("\n[[plugin]]").unwrap().1;
+    let twice = LockError::Twice { runbook: "dr.toml".to_owned(), name: "zfs".to_owned() };
+    assert_eq!(Lock::parse(&format!("{once}\n[[plugin]]{entry}")), Err(twice));
     let long = "#".repeat(9 << 20);
     assert_eq!(Lock::parse(&long), Err(LockError::TooLarge));
     for text in [

@@ -21,19 +21,19 @@ pub(crate) enum Pack {
 Examples:
   runbook pack build
   runbook pack build zfs -o /media/usb/zfs.pack")]
-    Build(Build),
+    Build(PackBuild),
     /// Sign a pack with the SSH key that you have
     ///
     /// `ssh-keygen` signs, and asks for the passphrase or the touch of a security key. Others let your packs in by the line that is printed.
     #[command(after_help = "Examples:
   runbook pack sign bob-zfs-1.2.0.pack --key ~/.ssh/id_ed25519
   runbook pack sign bob-zfs-1.2.0.pack --key ~/.ssh/id_ed25519.pub    by the agent")]
-    Sign(Sign),
+    Sign(PackSign),
     /// Check a pack: every part of it, what it says of its plugins, and who signed it
     #[command(after_help = "Examples:
   runbook pack verify bob-zfs-1.2.0.pack
   runbook pack verify bob-zfs-1.2.0.pack --keep    and keep it here, to be used by its name")]
-    Verify(Verify),
+    Verify(PackVerify),
     /// List the packs that are kept on this machine
     List,
     /// Send a pack and its signatures to an OCI registry; prints what names it there
@@ -50,7 +50,7 @@ Examples:
   runbook pack pull registry.home.example/bob/zfs@sha256:... -o /media/usb/zfs.pack")]
     Pull(super::Pull),
     /// Write the runbooks, documents and cassettes of a pack into a folder
-    Unpack(Unpack),
+    Unpack(PackUnpack),
 }
 
 /// Whose signatures count.
@@ -63,7 +63,7 @@ pub(crate) struct Signers {
 
 /// `runbook pack build`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Build {
+pub(crate) struct PackBuild {
     /// The folder with the pack.toml
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) folder: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) struct Build {
 
 /// `runbook pack sign`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Sign {
+pub(crate) struct PackSign {
     /// The pack: a file or a directory
     #[arg(value_name = "PACK")]
     pub(crate) pack: PathBuf,
@@ -85,7 +85,7 @@ pub(crate) struct Sign {
 
 /// `runbook pack verify`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Verify {
+pub(crate) struct PackVerify {
     /// The pack: a file or a directory
     #[arg(value_name = "PACK")]
     pub(crate) pack: PathBuf,
@@ -98,7 +98,7 @@ pub(crate) struct Verify {
 
 /// `runbook pack unpack`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Unpack {
+pub(crate) struct PackUnpack {
     /// The pack: a file or a directory
     #[arg(value_name = "PACK")]
     pub(crate) pack: PathBuf,

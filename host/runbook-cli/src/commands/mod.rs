@@ -32,7 +32,7 @@ pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
         Command::Show(args) => runs::show(&args),
         Command::Replay(args) => replay::replay(args).await,
         Command::Report(args) => report::run(&args),
-        Command::Plugin(command) => plugin::run(command),
+        Command::Plugin(command) => plugin::run(command).await,
         Command::Pack(command) => pack::run(command).await,
         Command::Grant(args) => grant::run(&args),
     }

@@ -28,7 +28,7 @@ impl Files for Inside<'_> {
 }
 
 /// Makes a pack.
-pub(crate) fn run(args: &args::Build) -> Result<u8, CliError> {
+pub(crate) fn run(args: &args::PackBuild) -> Result<u8, CliError> {
     let pack = source::build(&args.folder).map_err(|error| match &error {
         BuildError::Source { .. } | BuildError::Config(_) => CliError::invalid(&error),
         BuildError::Component { .. } | BuildError::Pack(_) => CliError::refused(&error),

@@ -10,7 +10,7 @@ use crate::display::{hint, print, safe};
 use crate::error::CliError;
 
 /// Signs a pack.
-pub(crate) fn run(args: &args::Sign) -> Result<u8, CliError> {
+pub(crate) fn run(args: &args::PackSign) -> Result<u8, CliError> {
     let mut image = read(&args.pack)?;
     // Nobody should sign what others will have to refuse.
     let pack = Pack::read(image.clone())

@@ -11,7 +11,7 @@ use crate::display::print;
 use crate::error::CliError;
 
 /// Writes the files of a pack into a fresh folder.
-pub(crate) fn run(args: &args::Unpack) -> Result<u8, CliError> {
+pub(crate) fn run(args: &args::PackUnpack) -> Result<u8, CliError> {
     let Trusted { pack, .. } = trusted(&args.pack, &args.signers)?;
     let name = pack.config.name.rsplit('/').next().unwrap_or_default();
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from(name));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use runbook_model::exit_code;
+use runbook_packs::pack::Pack;
 use runbook_packs::trust::{self, Trusted};
 
 use super::{read, show};
@@ -12,24 +13,23 @@ use crate::elsewhere::{not_trusted, signers, store};
 use crate::error::CliError;
 
 /// Checks a pack.
-pub(crate) fn run(args: &args::Verify) -> Result<u8, CliError> {
-    let Trusted { pack, principals, fingerprint } = &trusted(&args.pack, &args.signers)?;
-    let _ = show(&mut anstream::stdout().lock(), pack);
-    print(&format!("signed by {} with the key {fingerprint}", safe(principals)));
+pub(crate) fn run(args: &args::PackVerify) -> Result<u8, CliError> {
+    let trusted = trusted(&args.pack, &args.signers)?;
+    let _ = show(&mut anstream::stdout().lock(), &trusted.pack);
+    print(&format!("signed by {} with the key {}", safe(&trusted.principals), trusted.fingerprint));
     if args.keep {
-        let trusted = Trusted { pack: pack.clone(), principals: principals.clone(), fingerprint: fingerprint.clone() };
         store()?.keep(&trusted).map_err(CliError::internal)?;
-        print(&format!("kept: \"{}:{}\" stands for it under [packs]", pack.config.name, pack.config.version));
+        let config = &trusted.pack.config;
+        print(&format!("kept: \"{}:{}\" stands for it under [packs]", config.name, config.version));
     }
     Ok(exit_code::SUCCESS)
 }
 
 /// The pack at a path, if it may be used.
 pub(super) fn trusted(path: &Path, args: &args::Signers) -> Result<Trusted, CliError> {
-    let image = read(path)?;
-    let what = path.display().to_string();
-    // The name is what the pack claims, for a line that a person decides on.
-    let name = runbook_packs::pack::Pack::read(image.clone()).map(|pack| pack.config.name).unwrap_or_default();
-    let trusted = trust::verify(image, &signers(args)?, jiff::Timestamp::now());
-    trusted.map_err(|error| not_trusted(&what, &name, &error, args))
+    let refused = |name: &str, error| not_trusted(&path.display().to_string(), name, &error, args);
+    let pack = Pack::read(read(path)?).map_err(|error| refused("", error.into()))?;
+    let signer = trust::signer(&pack, &signers(args)?, jiff::Timestamp::now());
+    let (principals, fingerprint) = signer.map_err(|error| refused(&pack.config.name, error))?;
+    Ok(Trusted { pack, principals, fingerprint })
 }

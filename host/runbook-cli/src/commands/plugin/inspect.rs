@@ -1,4 +1,4 @@
-//! `runbook plugin`.
+//! `runbook plugin inspect`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,14 +14,8 @@ use crate::catalog::Catalog;
 use crate::display::Styles;
 use crate::error::CliError;
 
-/// Looks into plugins.
-pub(crate) fn run(command: args::Plugin) -> Result<u8, CliError> {
-    match command {
-        args::Plugin::Inspect(args) => inspect(&args),
-    }
-}
-
-fn inspect(args: &args::Inspect) -> Result<u8, CliError> {
+/// Shows what plugins can do and what they ask for.
+pub(crate) fn run(args: &args::Inspect) -> Result<u8, CliError> {
     let catalog = Catalog::standard()?;
     let Some(asked) = &args.plugin else {
         let mut out = anstream::stdout().lock();
@@ -107,10 +101,12 @@ fn write_action(out: &mut impl Write, manifest: &Manifest, action: &Action) -> i
     }
     write_properties(out, "with", &action.inputs)?;
     write_properties(out, "outputs", &action.outputs)?;
-    for ask in &action.asks {
-        write_ask(out, ask)?;
-    }
-    Ok(())
+    write_asks(out, action)
+}
+
+/// What an action asks for, and why.
+pub(super) fn write_asks(out: &mut impl Write, action: &Action) -> io::Result<()> {
+    action.asks.iter().try_for_each(|ask| write_ask(out, ask))
 }
 
 fn write_properties(out: &mut impl Write, title: &str, schema: &Value) -> io::Result<()> {
