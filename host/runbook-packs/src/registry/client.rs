@@ -16,8 +16,8 @@ use crate::image::{
 /// Manifests that a list of what refers to a pack may name; most may be other people's.
 const MAX_REFERRERS: usize = 500;
 
-/// What a registry may answer where a manifest is asked for. All but what is wanted are refused, by their name; registries say nothing of
-/// use when they are not told that a client knows what lies there.
+/// What a registry may answer where a manifest is asked for. All but what is wanted are refused, by their name; a registry that is not
+/// told that a client knows what lies there says nothing of use.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";

@@ -110,8 +110,8 @@ impl Http {
         })
     }
 
-    /// Sends a request to a path, or to a whole URL that the registry gave; logs in when that is asked for, and follows redirects of
-    /// requests that only look.
+    /// Sends a request to a path, or to a whole URL that the registry gave; logs in when that is asked for, and follows redirects
+    /// of requests that only look.
     pub(crate) async fn send(&mut self, to: &str, ask: &Ask<'_>) -> Result<Response<Incoming>, Why> {
         let mut uri = self.resolve(to)?;
         let (mut redirects, mut asked) = (0, false);

@@ -49,8 +49,8 @@ fn write(pack: &Pack, path: &Path) -> Result<(), CliError> {
     write(pack.image(), path).map_err(|error| CliError::usage(error).hint("-o PATH writes it elsewhere"))
 }
 
-/// Refuses what a registry may have dug out: a signature does not age, so that an old pack with a known flaw is still well signed. Who asks
-/// for a digest gets just that.
+/// Refuses what a registry may have dug out: a signature does not age, so that an old pack with a known flaw is still well signed. Who
+/// asks for a digest gets just that.
 fn not_replayed(place: &Reference, pack: &Pack, allow_older: bool) -> Result<(), CliError> {
     if place.digest.is_some() || allow_older {
         return Ok(());
