@@ -14,4 +14,5 @@ mod quickstart;
 mod report;
 mod runs;
 mod secrets;
+mod signing;
 mod support;

@@ -2,6 +2,7 @@
 
 mod pack;
 mod plugin;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub(crate) use pack::*;
 pub(crate) use plugin::*;
+pub(crate) use registry::*;
 
 /// Executes disaster-recovery runbooks: TOML files whose steps bring hosts and clusters to a wanted state.
 #[derive(Debug, Parser)]

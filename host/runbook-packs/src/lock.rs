@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use runbook_model::consent::{self, Granted};
+use runbook_model::pack_source::PackSource;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +214,13 @@ impl Lock {
     /// The pack that a runbook knows by this name.
     pub fn pack(&self, runbook: &str, name: &str) -> Option<&LockedPack> {
         self.packs.iter().find(|pack| pack.runbook == runbook && pack.name == name)
+    }
+
+    /// The versions of a pack that any runbook has locked, by the pack's own name. Sources that are paths do not tell it.
+    pub fn versions(&self, name: &str) -> impl Iterator<Item = &Version> {
+        let is_of =
+            move |source: &str| matches!(PackSource::parse(source), Ok(PackSource::Stored(known)) if known.is_of(name));
+        self.packs.iter().filter(move |pack| is_of(&pack.source)).map(|pack| &pack.version)
     }
 
     /// What is locked of a plugin.

@@ -36,6 +36,19 @@ Examples:
     Verify(PackVerify),
     /// List the packs that are kept on this machine
     List,
+    /// Send a pack and its signatures to an OCI registry; prints what names it there
+    #[command(after_help = "Examples:
+  runbook pack push bob-zfs-1.2.0.pack registry.home.example/bob/zfs:1.2.0
+  runbook pack push bob-zfs-1.2.0.pack localhost:5000/bob/zfs")]
+    Push(super::Push),
+    /// Fetch a pack from an OCI registry, check it as `verify` does, and keep it on this machine
+    ///
+    /// The registry is not believed: what it gives is what the digest names, whole and signed by somebody whom you trust, or nothing is
+    /// stored. A tag is looked up once; from then on only the digest counts.
+    #[command(after_help = "Examples:
+  runbook pack pull registry.home.example/bob/zfs:1.2.0
+  runbook pack pull registry.home.example/bob/zfs@sha256:... -o /media/usb/zfs.pack")]
+    Pull(super::Pull),
     /// Write the runbooks, documents and cassettes of a pack into a folder
     Unpack(PackUnpack),
 }

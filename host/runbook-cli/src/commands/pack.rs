@@ -1,6 +1,9 @@
 //! `runbook pack`: one file for each verb.
 
 mod build;
+mod pull;
+mod push;
+mod registry;
 mod sign;
 mod unpack;
 mod verify;
@@ -19,13 +22,15 @@ use crate::display::{Styles, safe};
 use crate::elsewhere;
 use crate::error::CliError;
 
-/// Makes, signs, checks and keeps packs.
-pub(crate) fn run(command: args::Pack) -> Result<u8, CliError> {
+/// Makes, signs, checks, keeps and shares packs.
+pub(crate) async fn run(command: args::Pack) -> Result<u8, CliError> {
     match command {
         args::Pack::Build(args) => build::run(&args),
         args::Pack::Sign(args) => sign::run(&args),
         args::Pack::Verify(args) => verify::run(&args),
         args::Pack::List => list(),
+        args::Pack::Push(args) => push::run(&args).await,
+        args::Pack::Pull(args) => pull::run(&args).await,
         args::Pack::Unpack(args) => unpack::run(&args),
     }
 }
