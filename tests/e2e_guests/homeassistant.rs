@@ -25,6 +25,7 @@ with = {{ url = "{}", token = "{{{{ inputs.token }}}}", entity = "{entity}", sta
         house.url
     );
     env.write("house.toml", runbook(PROJECT, &rest));
+    env.grant("house.toml");
     env
 }
 

@@ -15,6 +15,7 @@ fn probe(name: &str, action: &str, more: impl Fn(&TestEnv) -> String) -> TestEnv
     let env = world().var("A_VARIABLE", "of this machine");
     let step = format!("[[step]]\nid = \"x\"\nuses = \"{name}/{action}\"\nallow = \"asked\"\n{}\n", more(&env));
     env.write("x.toml", runbook(&format!("tests/e2e_guests/{name}"), &step));
+    env.grant("x.toml");
     env
 }
 

@@ -57,6 +57,7 @@ with = {{ device = "/dev/sda", config = "{}" }}
             config.display()
         );
         env.write("nas.toml", runbook(PROJECT, &steps));
+        env.grant("nas.toml");
         Self { env, done, config }
     }
 

@@ -149,6 +149,8 @@ with = {{ path = "{dir}/after", content = "fine" }}
         dir = scratch.display(),
     );
     env.write("x.toml", text);
+    // What cannot be read is refused here, too.
+    let _ = env.run(&["grant", "x.toml", "--yes"]);
     let out = env.run(&["exec", "x.toml"]);
     (env, out)
 }
@@ -275,6 +277,7 @@ fn all_plugins_that_do_not_fit_are_named_at_once() {
     env.write("one.wasm", renamed("one"));
     env.write("two.wasm", renamed("two"));
     env.write("x.toml", steps(&["one", "two"]));
+    env.grant("x.toml");
     for arguments in [&["exec", "x.toml"][..], &["plan", "x.toml"], &["exec", "x.toml", "--only", "one"]] {
         env.run(arguments)
             .code(4)

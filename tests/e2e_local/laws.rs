@@ -162,6 +162,7 @@ fn recorded() -> (TestEnv, PathBuf) {
     );
     env.write("x.toml", runbook);
     env.run(&["plugin", "build", "lawless"]).ok();
+    env.grant("x.toml");
     env.run(&["exec", "x.toml"]).ok();
     (env, path)
 }

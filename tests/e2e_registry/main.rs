@@ -1,5 +1,7 @@
 //! `microk8s/registry` on nodes whose containerd is Debian's real one, with Debian's docker-registry over plain http.
 
+mod packs;
+
 use std::rc::Rc;
 use std::time::Duration;
 

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Verdicts are those of `ssh-keygen -Y verify`, with two exceptions. A file with any line that cannot be read is refused as a whole,
-//! and every such line is said; `ssh-keygen` stops at the first one, so that it depends on the order of lines whom it trusts. And
-//! local times are what the clock on the wall shows; `ssh-keygen` takes those of summer for times of winter, an hour off.
+//! and every such line is said; `ssh-keygen` stops at the first one, so that it depends on the order of lines whom it trusts. (Lines
+//! with `cert-authority`, or with RSA keys below 2048 bits, are among those.) And local times are what the clock on the wall shows;
+//! OpenSSH 9.2 takes those of summer for times of winter, an hour off.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;

@@ -1,8 +1,8 @@
 //! An image at rest, as OCI lays it out: `oci-layout`, `index.json` and `blobs/sha256/HEX`, in a directory or in one tar file.
 //!
 //! The image's digest is the same in both, and in a registry. A file is the same for the same image, whoever writes it and when.
-//! What is read may be anybody's: sizes are capped before anything is held, no name of an archive ever becomes a path, links and devices are
-//! refused, and each part is compared with its digest.
+//! What is read may be anybody's: sizes are capped before anything is held, no name of an archive ever becomes a path, links and
+//! devices are refused, and each part is compared with its digest.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -170,9 +170,9 @@ pub enum SignError {
     Useless(#[from] SignatureError),
 }
 
-/// Signs `message` by `ssh-keygen -Y sign`. `key` is a private key, or a public one whose private half an agent or a security key has.
-/// Passphrases and touches are asked for on the terminal by `ssh-keygen`, and what it has to say comes on stderr. Gives the armored
-/// signature and the key that made it.
+/// Signs `message` by `ssh-keygen -Y sign`. `key` is a private key, or a public one whose private half an agent or a security key
+/// has. Passphrases and touches are asked for on the terminal by `ssh-keygen`, and what it has to say comes on stderr. Gives the
+/// armored signature and the key that made it.
 ///
 /// # Errors
 ///

@@ -16,6 +16,12 @@ use crate::image::{
 /// Manifests that a list of what refers to a pack may name; most may be other people's.
 const MAX_REFERRERS: usize = 500;
 
+/// What a registry may answer where a manifest is asked for. All but what is wanted are refused, by their name; a registry that is not
+/// told that a client knows what lies there says nothing of use.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Says, in the answer to a manifest with a `subject`, that the registry keeps the list of what refers to it.
@@ -119,7 +125,7 @@ impl Client {
 
     /// The bytes of a manifest, of the digest that is wanted.
     async fn manifest(&mut self, at: &str, kind: &str, wanted: Option<&Digest>) -> Result<Vec<u8>, Why> {
-        let answer = self.get(&format!("manifests/{at}"), kind).await?;
+        let answer = self.get(&format!("manifests/{at}"), MANIFESTS).await?;
         if answer.status() != StatusCode::OK {
             return Err(self.http.failure(answer).await);
         }

@@ -110,8 +110,8 @@ impl Http {
         })
     }
 
-    /// Sends a request to a path, or to a whole URL that the registry gave; logs in when that is asked for, and follows redirects of
-    /// requests that only look.
+    /// Sends a request to a path, or to a whole URL that the registry gave; logs in when that is asked for, and follows redirects
+    /// of requests that only look.
     pub(crate) async fn send(&mut self, to: &str, ask: &Ask<'_>) -> Result<Response<Incoming>, Why> {
         let mut uri = self.resolve(to)?;
         let (mut redirects, mut asked) = (0, false);
@@ -163,8 +163,8 @@ impl Http {
 
     /// The body of an answer, which may have so many bytes.
     pub(crate) async fn body(&self, answer: Response<Incoming>, most: u64) -> Result<Vec<u8>, Why> {
-        let said = answer.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if said.is_some_and(|length| length > most) {
+        let length = answer.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > most) {
             return Err(Why::TooLong(most));
         }
         let silence = self.patience.silence;

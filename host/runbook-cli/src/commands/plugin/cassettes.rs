@@ -32,7 +32,7 @@ pub(super) async fn replay(name: &str, component: &Path, folder: &Path) -> Resul
         Some(_) => drop(mentions.plugins.insert(name.to_owned())),
         None => drop(mentions.components.insert(Component { name: name.to_owned(), path })),
     }
-    let catalog = Catalog::of(&mentions)?;
+    let catalog = Catalog::of_project(&mentions)?;
     catalog.host().prepare(name).await.map_err(CliError::refused)?;
     let mut different = 0;
     for file in &files {

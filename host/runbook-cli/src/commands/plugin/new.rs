@@ -163,6 +163,7 @@ fn next_steps(dir: &Path, template: &Template) {
         "{dir} is a plugin that works. Next:\n  \
          {fetch}runbook plugin test {dir}\n  \
          runbook plugin build {dir}\n  \
+         runbook grant {dir}/examples/settings.toml\n  \
          runbook exec {dir}/examples/settings.toml\n\
          {dir}/README.md says what is where."
     ));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use runbook_engine::run::Actions;
 use runbook_laws::{Breach, Case, CaseError, Harness, Judgement, Law};
+use runbook_model::consent::Consent;
 use runbook_model::exit_code;
 use runbook_model::manifest::{Action, Manifest};
 use runbook_model::parse::{Component, Mentions};
@@ -90,7 +91,7 @@ impl Subject {
         } else {
             (args.plugin.clone(), None)
         };
-        let catalog = Catalog::of(&mentions)?;
+        let catalog = Catalog::of_project(&mentions)?;
         if catalog.loaded(&name).is_none() {
             return Err(CliError::usage(format!("there is no plugin `{name}`"))
                 .hint("give a plugin of the program, the folder of a project, or the path of a component"));
@@ -290,8 +291,8 @@ fn short(law: Law) -> &'static str {
 struct Trusted(Catalog);
 
 impl Actions for Trusted {
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        self.0.action(plugin, action).map(|(action, _)| (action, true))
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)> {
+        self.0.action(plugin, action).map(|(action, _)| (action, Consent::Implied))
     }
 }
 
