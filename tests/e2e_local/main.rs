@@ -6,6 +6,7 @@ mod durable;
 mod ending;
 mod hostile;
 mod language;
+mod laws;
 mod limits;
 mod mistakes;
 mod packs;

@@ -142,7 +142,8 @@ fn from_a_folder_to_a_run() {
         .build()
         .stdout_has("eve/hostile 1.0.0")
         .stdout_has("asks ssh.observe echo *")
-        .stdout_has("runbook books/reach.toml");
+        .stdout_has("runbook books/reach.toml")
+        .stdout_has("plugin hostile 1.0.0  made for runbook:");
     assert_eq!(w.env.run(&["pack", "build", "-o", "again.pack"]).ok().stdout, built.stdout);
     let (one, again) = (w.env.work().join(PACK), w.env.work().join("again.pack"));
     assert_eq!(std::fs::read(&one).expect("built"), std::fs::read(&again).expect("built"), "the same bytes");

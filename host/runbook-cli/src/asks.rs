@@ -12,7 +12,7 @@ use runbook_model::call::{
 use runbook_model::consent::Granted;
 use runbook_model::event::{Event, Instance, Record};
 use runbook_model::manifest::Ask;
-use runbook_model::plan::{Runbook, Uses};
+use runbook_model::plan::Runbook;
 use serde_json::Value;
 
 use crate::catalog::Catalog;
@@ -51,9 +51,10 @@ impl<'a> Asks<'a> {
     pub(crate) fn of(&self, instance: &Instance, request: &Request) -> Option<(Used<'a>, &'a Ask)> {
         let Given { inputs, roles } = self.started.get(instance)?;
         let step = *self.runbook.trail(&instance.step)?.last()?;
-        let Uses::Action { plugin, action: name } = &step.uses else { return None };
+        let used = compare::Use::of(step)?;
+        let (plugin, name) = (used.plugin, used.action);
         let (action, consent) = self.catalog.action(plugin, name)?;
-        let passed = compare::grants(step, action, consent, inputs, roles).check(request).ok()?;
+        let passed = compare::grants(used, action, consent, inputs, roles).check(request).ok()?;
         Some((Used { plugin, action: name }, action.asks.get(passed.ask?)?))
     }
 }

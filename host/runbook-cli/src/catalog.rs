@@ -65,6 +65,16 @@ impl Catalog {
         Ok(Self { host, plugins, origins, packs, beside: None, consented: false })
     }
 
+    /// The plugins that a case or a cassette of a project mentions. They act in no world, so there is no lock to ask.
+    pub(crate) fn of_project(mentions: &Mentions) -> Result<Self, CliError> {
+        let mut catalog = Self::own(mentions)?;
+        for component in &mentions.components {
+            catalog.add_file(&component.name, Path::new(&component.path))?;
+        }
+        catalog.consented = true;
+        Ok(catalog)
+    }
+
     /// The plugins that a runbook of a pack mentions: those of the program, and those of the pack itself.
     pub(crate) fn of_pack(mentions: &Mentions, pack: &Pack) -> Result<Self, CliError> {
         let mut catalog = Self::own(mentions)?;

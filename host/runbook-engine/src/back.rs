@@ -192,8 +192,12 @@ impl Back<'_> {
     async fn current(&self, act: &KubeAct, context: &CallContext) -> Result<Option<Value>, CallError> {
         let (world, target) = (&self.road.world, &self.entry.request.target);
         // Not by a prior: the dry run in it may be refused for what became of the object since.
-        if let KubeAct::Apply { manifest, .. } = act {
-            let object = ObjectRef::of(manifest).map_err(CallError::Invalid)?;
+        let object = match act {
+            KubeAct::Apply { manifest, .. } => Some(ObjectRef::of(manifest).map_err(CallError::Invalid)?),
+            KubeAct::Patch { object, subresource: None, .. } => Some(object.clone()),
+            _ => None,
+        };
+        if let Some(object) = object {
             return match world.look(target, &Look::Kube(KubeLook::Get { object }), context).await? {
                 Answer::Object(object) => Ok(object),
                 _ => Err(CallError::Failed("a look at an object gave something else".to_owned())),

@@ -10,7 +10,7 @@ use runbook_model::event::StepOutcome;
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::history::Attempt;
 use runbook_model::manifest::Action;
-use runbook_model::plan::{Runbook, Step, Uses};
+use runbook_model::plan::{Allow, Runbook, Step, Uses};
 use runbook_model::words;
 use serde_json::Value;
 
@@ -54,7 +54,38 @@ pub struct Compared {
     pub difference: Option<String>,
 }
 
-/// Executes the plugin of a recorded attempt once more.
+impl Compared {
+    fn differs(difference: String) -> Self {
+        Self { same: 0, difference: Some(difference) }
+    }
+}
+
+/// What a step says of the use of an action, as far as a replay needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Use<'a> {
+    /// Name of the plugin.
+    pub plugin: &'a str,
+    /// Name of the action.
+    pub action: &'a str,
+    /// The cluster.
+    pub cluster: Option<&'a str>,
+    /// What its owner gives.
+    pub allow: &'a Allow,
+}
+
+impl<'a> Use<'a> {
+    /// What a step says; none: it includes a runbook.
+    pub fn of(step: &'a Step) -> Option<Self> {
+        match &step.uses {
+            Uses::Action { plugin, action } => {
+                Some(Self { plugin, action, cluster: step.cluster.as_deref(), allow: &step.allow })
+            }
+            Uses::Include { .. } => None,
+        }
+    }
+}
+
+/// Executes the plugin of a recorded attempt once more, as the step of the runbook says now.
 ///
 /// `shared` has [`Nowhere`] as its backend. `plugins` and `actions` are those of today.
 pub async fn compare(
@@ -64,17 +95,28 @@ pub async fn compare(
     runbook: &Runbook,
     attempt: &Attempt,
 ) -> Compared {
-    let differs = |difference: String| Compared { same: 0, difference: Some(difference) };
     let Some(step) = runbook.trail(&attempt.instance.step).and_then(|trail| trail.last().copied()) else {
-        return differs("the runbook has no such step any more".to_owned());
+        return Compared::differs("the runbook has no such step any more".to_owned());
     };
-    let Uses::Action { plugin, action: name } = &step.uses else {
-        return differs("the step includes a runbook now".to_owned());
-    };
+    match Use::of(step) {
+        Some(used) => compare_use(shared, plugins, actions, used, attempt).await,
+        None => Compared::differs("the step includes a runbook now".to_owned()),
+    }
+}
+
+/// The same, where it is known what the step says.
+pub async fn compare_use(
+    shared: &Arc<Shared>,
+    plugins: &Arc<dyn Plugins>,
+    actions: &dyn Actions,
+    used: Use<'_>,
+    attempt: &Attempt,
+) -> Compared {
+    let Use { plugin, action: name, .. } = used;
     let Some((action, consent)) = actions.action(plugin, name) else {
-        return differs(format!("there is no action {plugin}/{name} any more"));
+        return Compared::differs(format!("there is no action {plugin}/{name} any more"));
     };
-    let Some(started) = &attempt.past.started else { return differs("it did not begin".to_owned()) };
+    let Some(started) = &attempt.past.started else { return Compared::differs("it did not begin".to_owned()) };
     let replay = Arc::new(Replay::compared(&attempt.past, &shared.vault));
     let pulse = Pulse::after(None);
     pulse.begin(started.calls, started.at);
@@ -83,10 +125,10 @@ pub async fn compare(
         shared: Arc::clone(shared),
         world: Arc::clone(&shared.backend),
         instance: attempt.instance.clone(),
-        grants: Arc::new(grants(step, action, consent, &started.inputs, &started.roles)),
+        grants: Arc::new(grants(used, action, consent, &started.inputs, &started.roles)),
         secrets: runbook_model::call::secrets_of_inputs(&started.inputs),
         roles: started.roles.clone(),
-        cluster: step.cluster.clone(),
+        cluster: used.cluster.map(str::to_owned),
         // Nothing of it is kept.
         mode: Mode::Check(Arc::default()),
         deadline,
@@ -95,8 +137,8 @@ pub async fn compare(
     };
     let road = Broker::going_on(setup, Some(Arc::clone(&replay)));
     let call = || PluginCall {
-        plugin: plugin.clone(),
-        action: name.clone(),
+        plugin: plugin.to_owned(),
+        action: name.to_owned(),
         inputs: started.inputs.clone(),
         road: Arc::clone(&road) as Arc<dyn Road>,
         deadline,
@@ -123,20 +165,20 @@ pub async fn compare(
     Compared { same: replay.asked(), difference }
 }
 
-/// What a step of this action may do with these inputs, on these machines.
+/// What a step that uses an action so may do with these inputs, on these machines.
 pub fn grants(
-    step: &Step,
+    used: Use<'_>,
     action: &Action,
     consent: Consent,
     inputs: &Value,
     roles: &[(String, Vec<String>)],
 ) -> Grants {
     Grants::new(Terms {
-        targets: &broker::targets(roles, step.cluster.as_deref()),
+        targets: &broker::targets(roles, used.cluster),
         action,
         inputs,
         computed: &Default::default(),
-        allow: &step.allow,
+        allow: used.allow,
         consent,
     })
 }

@@ -72,7 +72,8 @@ impl Api {
         let namespace = live["metadata"]["namespace"].as_str().map(str::to_owned);
         let selector = Selector { kind, namespace, labels: Some(pairs.join(",")), fields: None };
         let mut pods = self.list(&selector).await.unwrap_or_default();
-        let ready = |pod: &Value| crate::condition::condition(pod, "Ready").is_some_and(|c| c["status"] == "True");
+        let ready =
+            |pod: &Value| runbook_model::condition::condition(pod, "Ready").is_some_and(|c| c["status"] == "True");
         pods.retain(|pod| !ready(pod));
         pods.truncate(PODS);
         pods

@@ -13,7 +13,6 @@
 
 mod access;
 mod backend;
-mod condition;
 mod connect;
 mod copy;
 mod diagnose;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{Answer, CallError, Condition, ObjectRef, Response, Selector};
+use runbook_model::condition::{self, Standing};
 use serde_json::Value;
 
 use crate::backend::KubeBackend;
-use crate::condition::{self, Standing};
 use crate::session::Api;
 use runbook_engine::backend::CallContext;
 

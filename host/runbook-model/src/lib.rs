@@ -2,12 +2,15 @@
 
 pub mod bytes;
 pub mod call;
+pub mod cassette;
+pub mod condition;
 pub mod consent;
 pub mod delta;
 pub mod diagnostic;
 pub mod duration;
 pub mod edits;
 pub mod event;
+pub mod evidence;
 pub mod exit_code;
 pub mod expr;
 pub mod facet;

@@ -114,8 +114,16 @@ fn change<'a>(stack: &Stack<'_>, version: Version, input: &Input, change: impl F
                 _ => Ok(outcome),
             }
         }
+        // What it wrote may have been lost with the machine, while it did its work: then the stack itself says whether all is done.
+        Trouble::Incomplete if is_up(stack, version)? => Ok(outcome),
         trouble => Err(stack.error(trouble, output)),
     }
+}
+
+/// Whether nothing is left to do, and nothing was interrupted.
+fn is_up(stack: &Stack<'_>, version: Version) -> Result<bool> {
+    let preview = look(stack, version)?;
+    Ok(preview.changes().is_empty() && preview.pending.is_empty())
 }
 
 /// The error of a run that took too long, without the raw events at its end.

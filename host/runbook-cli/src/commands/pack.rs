@@ -68,9 +68,13 @@ fn show(out: &mut impl Write, pack: &Pack) -> io::Result<()> {
     let (bold, dim) = (Styles::BOLD, Styles::DIM);
     let config = &pack.config;
     writeln!(out, "{bold}{} {}{bold:#}  {}", config.name, config.version, safe(&config.summary))?;
-    writeln!(out, "{dim}{}{dim:#}", pack.digest)?;
+    let license = config.license.as_ref().map(|license| format!("  {}", safe(license))).unwrap_or_default();
+    writeln!(out, "{dim}{}{license}{dim:#}", pack.digest)?;
     for plugin in &config.plugins {
-        writeln!(out, "plugin {bold}{}{bold:#} {}", plugin.name, plugin.version)?;
+        let made_for: Vec<&str> =
+            plugin.imports.iter().map(String::as_str).filter(|name| name.starts_with("runbook:")).collect();
+        let made_for = safe(&made_for.join(", "));
+        writeln!(out, "plugin {bold}{}{bold:#} {}  {dim}made for {made_for}{dim:#}", plugin.name, plugin.version)?;
         for action in &plugin.actions {
             writeln!(out, "  {}/{}", plugin.name, action.name)?;
             for ask in &action.asks {

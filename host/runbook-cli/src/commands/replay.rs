@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use runbook_engine::backend::Secrets;
@@ -52,7 +53,11 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
     for plugin in session::used_plugins(&runbook) {
         catalog.host().prepare(&plugin).await.map_err(CliError::refused)?;
     }
-    let shared = Arc::new(nowhere(&run, History::of(records).map_err(|error| wrong(error.to_string()))?)?);
+    let past = History::of(records).map_err(|error| wrong(error.to_string()))?;
+    let folder = runs_dir::root()?.join(&run);
+    let vault = Vault::open(&runs_dir::key()?, folder.join("blobs"))
+        .map_err(|error| CliError::internal(format!("the key of this installation: {error}")))?;
+    let shared = Arc::new(nowhere(&run, past, vault, folder.join("artifacts")));
     let plugins = catalog.host().plugins();
     let (mut calls, mut different) = (0, 0);
     for attempt in &attempts {
@@ -89,25 +94,22 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
 }
 
 /// What a run shares, where there is no world and nothing is kept.
-fn nowhere(run: &str, past: History) -> Result<Shared, CliError> {
-    let folder = runs_dir::root()?.join(run);
-    let vault = Vault::open(&runs_dir::key()?, folder.join("blobs"))
-        .map_err(|error| CliError::internal(format!("the key of this installation: {error}")))?;
-    Ok(Shared {
+pub(super) fn nowhere(run: &str, past: History, vault: Vault, artifacts: PathBuf) -> Shared {
+    Shared {
         backend: Arc::new(Nowhere),
         journal: Journal::new(None, Start::default(), Redactor::default(), Vec::new()),
         redactor: Redactor::default(),
         secrets: Arc::new(Secrets::default()),
         vault: Arc::new(vault),
         receipts: Arc::new(Receipts::default()),
-        artifacts: folder.join("artifacts"),
+        artifacts,
         cancel: CancellationToken::new(),
         run: run.to_owned(),
         owner: String::new(),
         baselines: Mutex::new(past.baselines.clone()),
         past,
         foresight: Default::default(),
-    })
+    }
 }
 
 /// Prints every call with its grant and its timing.

@@ -3,7 +3,7 @@
 use runbook_model::event::{RunOutcome, Verb};
 use runbook_model::plan::Runbook;
 
-use super::world::{Node, World};
+use super::programs::{Things, world};
 use super::{How, Run, in_a_folder, runbook};
 
 pub(crate) const STEPS: &str = r#"
@@ -18,6 +18,11 @@ needs = []
 uses = "t/odd"
 on = "n1"
 with = { name = "beside", list = "/etc/other" }
+[[step]]
+id = "shop"
+uses = "t/shop"
+cluster = "c"
+with = { name = "shop" }
 [[step]]
 id = "maintenance"
 [[step.do]]
@@ -37,28 +42,17 @@ on = "n1"
 with = { name = "{{ steps.work.outputs.lines }}", burns = true }
 "#;
 
-pub(crate) fn world() -> World {
-    let world = World::default();
-    for host in ["n1", "n2"] {
-        world.has(host, "/srv", Node::Directory(0o755));
-        world.has(host, "/srv/old", Node::Directory(0o700));
-        world.has(host, "/srv/old/note", Node::File("keep me".into(), 0o600));
-        world.has(host, "/etc/list", Node::File("zero\n".into(), 0o644));
-    }
-    world
-}
-
 /// Resumes until the run has ended; gives how.
 async fn resume(run: &Run<'_>) -> RunOutcome {
     run.go(Verb::Resume, None).await.expect("the journal is written").outcome
 }
 
-async fn undisturbed(runbook: &Runbook) -> (super::world::Trees, std::collections::BTreeMap<String, usize>, u64) {
+async fn undisturbed(runbook: &Runbook) -> (Things, std::collections::BTreeMap<String, usize>, u64) {
     in_a_folder(world(), runbook, async |run| {
         let ended = run.go(Verb::Exec, None).await.expect("the journal is written");
         assert_eq!(ended.outcome, RunOutcome::Succeeded, "{:?}", run.history().past);
         assert!(!run.history().state.holds_targets());
-        (run.world.end(), run.ran(), run.history().records)
+        (run.end(), run.ran(), run.history().records)
     })
     .await
 }
@@ -77,7 +71,7 @@ async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
                     return;
                 }
                 assert_eq!(resume(&run).await, RunOutcome::Succeeded, "cut after record {after}, {how:?}");
-                assert_eq!(run.world.end(), end, "cut after record {after}, {how:?}");
+                assert_eq!(run.end(), end, "cut after record {after}, {how:?}");
                 let mut again = run.ran();
                 // A service may be started once more, nothing else.
                 again.retain(|line, _| !line.contains("restart") && !line.contains("resume"));
@@ -104,7 +98,7 @@ async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
                 match run.go(verb, Some((after, how))).await {
                     Ok(ended) => {
                         assert_eq!(ended.outcome, RunOutcome::Succeeded);
-                        assert_eq!(run.world.end(), end, "cut after every {stride} records");
+                        assert_eq!(run.end(), end, "cut after every {stride} records");
                         return;
                     }
                     Err(_) => after = run.history().records + stride,
@@ -143,7 +137,7 @@ async fn a_program_that_was_cut_off_itself_is_never_run_again_on_a_guess() {
                 assert!(count == 1 || may_repeat, "cut after record {after}: {line} {count} times");
             }
             if run.history().state.finished() == Some(RunOutcome::Succeeded) {
-                assert_eq!(run.world.end(), end, "cut after record {after}");
+                assert_eq!(run.end(), end, "cut after record {after}");
             }
         })
         .await;

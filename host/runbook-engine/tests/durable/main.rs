@@ -3,10 +3,10 @@
 
 mod cuts;
 mod plugin;
+mod programs;
 mod replay;
 mod simulation;
 mod undo;
-mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +18,12 @@ use runbook_engine::run::{Ended, Engine, Header, Options, Undo, Unwound};
 use runbook_engine::scope::Inputs;
 use runbook_engine::shared::Shared;
 use runbook_engine::vault::Vault;
-use runbook_model::event::{Record, Verb};
+use runbook_model::event::Verb;
 use runbook_model::expr::HostView;
 use runbook_model::history::History;
 use runbook_model::plan::Runbook;
 use runbook_model::{diagnostic, parse};
-use world::World;
+use runbook_world::{Crash, How, World};
 
 const HOSTS: &str = r#"
 schema = 1
@@ -34,6 +34,8 @@ labels = ["all"]
 [hosts.n2]
 address = "192.0.2.2"
 labels = ["all"]
+[clusters.c]
+kubeconfig = "/kubeconfig"
 "#;
 
 struct Nothing;
@@ -48,39 +50,6 @@ fn runbook(top: &str, steps: &str) -> Runbook {
     let text = format!("{}{steps}", HOSTS.replace("name = \"test\"\n", &format!("name = \"test\"\n{top}\n")));
     let (runbook, diagnostics) = parse::load("test.toml", &text, &Nothing, &Catalog::default());
     runbook.unwrap_or_else(|| panic!("{}", diagnostic::render_all(&diagnostics, false)))
-}
-
-/// Stops the writer of the journal after a record, as the end of the process would.
-struct Crash {
-    after: u64,
-    world: Arc<World>,
-    how: How,
-}
-
-/// What becomes of what is on its way when the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// It never arrives.
-    Before,
-    /// It arrives and is done; its answer is not heard.
-    After,
-    /// It arrives, and the machine is cut off too while a program of it runs.
-    During,
-}
-
-impl Watcher for Crash {
-    fn record(&self, record: &Record) {
-        if record.seq == self.after {
-            let mut state = self.world.state();
-            state.off = self.how == How::Before;
-            state.cut = self.how == How::During;
-        }
-        // What a record let go has to arrive: then it is the next record that is not written.
-        let last = if self.how == How::Before { self.after } else { self.after + 1 };
-        if record.seq == last {
-            std::panic::resume_unwind(Box::new("as asked"));
-        }
-    }
 }
 
 /// One run in a folder, through all of its sessions.
@@ -98,7 +67,7 @@ impl Run<'_> {
         };
         let mut watchers: Vec<Arc<dyn Watcher>> = Vec::new();
         if let Some((after, how)) = crash {
-            watchers.push(Arc::new(Crash { after, world: Arc::clone(&self.world), how }));
+            watchers.push(Crash::watcher(&self.world, after, how));
         }
         let start = Start { seq: past.records, state: past.state.clone() };
         let shared = Shared {
@@ -163,9 +132,16 @@ impl Run<'_> {
             let torn = torn.split('\n').next().unwrap_or_default();
             std::fs::write(&path, format!("{}{torn}", &text[..whole])).expect("our own file");
         }
-        let mut state = self.world.state();
-        (state.off, state.cut) = (false, false);
+        let mut power = self.world.power();
+        (power.off, power.cut) = (false, false);
+        let state = self.world.state();
+        assert_eq!(state.gaps, Default::default());
         assert_eq!(state.violations, 0, "nothing is changed where nothing may be changed");
+    }
+
+    /// What there is in the world.
+    fn end(&self) -> programs::Things {
+        programs::end(&self.world)
     }
 
     fn history(&self) -> History {
@@ -175,7 +151,7 @@ impl Run<'_> {
     /// How often each program was run.
     fn ran(&self) -> BTreeMap<String, usize> {
         let mut count = BTreeMap::new();
-        self.world.state().ran.iter().for_each(|line| *count.entry(line.clone()).or_default() += 1);
+        programs::ran(&self.world).into_iter().for_each(|line| *count.entry(line).or_default() += 1);
         count
     }
 }

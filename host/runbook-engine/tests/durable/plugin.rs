@@ -76,9 +76,47 @@ fn text(content: &str) -> FileWant {
     }
 }
 
+fn config(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"}, "data": data})
+}
+
+/// A change of each kind in a cluster; done where the last object is there.
+async fn shop(call: &PluginCall) -> Result<Value, PluginError> {
+    let target = Target::Cluster(call.road.cluster().expect("a cluster"));
+    let ask = async |what: Call| call.road.call(Request { target: target.clone(), call: what }).await;
+    let object = |manifest: &Value| ObjectRef::of(manifest).expect("a name");
+    let change = async |act: KubeAct| {
+        let effect = Effect::default();
+        ask(Call::Change(Change { act: Act::Kube(act), effect })).await.map(drop)
+    };
+    let done = config("done", json!({}));
+    let look = Look::Kube(KubeLook::Get { object: object(&done) });
+    if let Answer::Object(Some(_)) = ask(Call::Look(look)).await? {
+        return Ok(json!({}));
+    }
+    let mut deployment = object(&config("web", json!({})));
+    deployment.kind = ResourceKind { group: "apps".into(), version: "v1".into(), kind: "Deployment".into() };
+    let list = object(&config("list", json!({})));
+    let patch = |patch_type: PatchType, patch: Value| {
+        let object = list.clone();
+        KubeAct::Patch { object, patch_type, patch, subresource: None }
+    };
+    change(KubeAct::Scale { object: deployment, replicas: 0 }).await?;
+    change(patch(PatchType::JsonPatch, json!([{"op": "add", "path": "/items/-", "value": "shop"}]))).await?;
+    change(patch(PatchType::Merge, json!({"data": {"a": "b"}}))).await?;
+    change(KubeAct::Apply { manifest: config("new", json!({"list": "of shop"})), force: false }).await?;
+    let old = object(&config("old", json!({})));
+    change(KubeAct::Delete { object: old, options: DeleteOptions::default() }).await?;
+    change(KubeAct::Apply { manifest: done, force: false }).await?;
+    Ok(json!({}))
+}
+
 #[async_trait]
 impl Plugins for Odd {
     async fn converge(&self, call: PluginCall) -> Result<Value, PluginError> {
+        if call.action == "shop" {
+            return shop(&call).await;
+        }
         let host = call.road.targets("host").first().cloned().expect("a host");
         let machine = Machine { road: &call.road, target: Target::Machine(host) };
         let name = call.inputs["name"].as_str().unwrap_or("x");
@@ -134,6 +172,9 @@ impl Plugins for Odd {
     }
 
     async fn verify(&self, call: PluginCall) -> Result<Vec<String>, PluginError> {
+        if call.action == "shop" {
+            return Ok(Vec::new());
+        }
         let host = call.road.targets("host").first().cloned().expect("a host");
         let machine = Machine { road: &call.road, target: Target::Machine(host) };
         let name = call.inputs["name"].as_str().unwrap_or("x");
@@ -160,8 +201,15 @@ impl Default for Catalog {
             json!({"name": name, "summary": "", "role": [{"name": "host", "arity": "each"}], "ask": asks,
                 "inputs": {"type": "object"}, "outputs": {"type": "object"}})
         };
+        let shop = json!({"name": "shop", "summary": "", "cluster": "required", "inputs": {"type": "object"},
+            "outputs": {"type": "object"}, "ask": [
+                {"call": "kube.read", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
+                {"call": "kube.apply", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
+                {"call": "kube.patch", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
+                {"call": "kube.scale", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
+                {"call": "kube.delete", "on": {"kind": "*", "namespace": "*"}, "reason": "r"}]});
         let manifest =
-            json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause")]});
+            json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause"), shop]});
         Self(serde_json::from_value(manifest).expect("a manifest"))
     }
 }

@@ -16,8 +16,8 @@ use runbook_model::journal;
 use runbook_model::plan::Runbook;
 use serde_json::{Value, json};
 
-use super::cuts::world;
 use super::plugin::{Catalog, Odd};
+use super::programs::world;
 use super::{How, in_a_folder, runbook};
 
 const STEPS: &str = "[[step]]\nid = \"a\"\nuses = \"t/odd\"\non = \"n1\"\nwith = { name = \"a\", burns = true }\n\
@@ -90,7 +90,7 @@ async fn a_changed_plugin_is_found_out() {
     let runbook = runbook("", STEPS);
     in_a_folder(world(), &runbook, async |run| {
         run.go(Verb::Exec, None).await.expect("the journal is written");
-        let lines = run.world.end();
+        let lines = run.end();
         for (newer, wanted) in [
             (Newer::Same, [None, None]),
             (Newer::Talks, [None, None]),
@@ -117,7 +117,7 @@ async fn a_changed_plugin_is_found_out() {
                 }
             }
         }
-        assert_eq!(run.world.end(), lines, "nothing is changed by that");
+        assert_eq!(run.end(), lines, "nothing is changed by that");
     })
     .await;
 }

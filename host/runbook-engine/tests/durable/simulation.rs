@@ -3,9 +3,10 @@
 
 use runbook_engine::run::Undo;
 use runbook_model::event::{RunOutcome, Verb};
+use runbook_world::Weather;
 
-use super::cuts::{STEPS, world};
-use super::world::Weather;
+use super::cuts::STEPS;
+use super::programs::{self, world};
 use super::{How, Run, in_a_folder, runbook, undo};
 
 /// How many evenings: a hundred, or as many as the environment says.
@@ -25,7 +26,7 @@ async fn a_run_comes_to_its_end_through_any_evening() {
     let runbook = runbook("", &steps);
     let (end, ran) = in_a_folder(world(), &runbook, async |run| {
         run.go(Verb::Exec, None).await.expect("the journal is written");
-        (run.world.end(), run.ran())
+        (run.end(), run.ran())
     })
     .await;
     let once = |mut ran: std::collections::BTreeMap<String, usize>| {
@@ -51,7 +52,7 @@ async fn a_run_comes_to_its_end_through_any_evening() {
                     break;
                 }
             }
-            assert_eq!(run.world.end(), end, "seed {seed}");
+            assert_eq!(run.end(), end, "seed {seed}");
             assert_eq!(once(run.ran()), once(ran.clone()), "seed {seed}");
             assert!(!run.history().state.holds_targets(), "seed {seed}: {:?}\n{}", run.history().state, tail(&run));
         })
@@ -63,7 +64,7 @@ async fn a_run_comes_to_its_end_through_any_evening() {
 #[tokio::test]
 async fn whoever_changes_their_mind_gets_back_what_was_there() {
     let runbook = runbook("", undo::STEPS);
-    let before = world().end();
+    let before = programs::end(&world());
     for seed in seeds() {
         let mut weather = Weather::new(!seed, 0, false);
         in_a_folder(world(), &runbook, async |run| {
@@ -88,7 +89,7 @@ async fn whoever_changes_their_mind_gets_back_what_was_there() {
                 break;
             }
             assert!(taken_back, "seed {seed}: it does not come to its end: {:?}", run.history().stuck);
-            assert_eq!(run.world.end(), before, "seed {seed}");
+            assert_eq!(run.end(), before, "seed {seed}");
             assert!(!run.history().state.holds_targets(), "seed {seed}: {:?}\n{}", run.history().state, tail(&run));
         })
         .await;
@@ -105,10 +106,10 @@ fn tail(run: &Run<'_>) -> String {
 /// What the weather is in a session, and when the process is killed in it.
 fn evening(run: &Run<'_>, weather: &mut Weather, session: u32, looks: bool) -> Option<(u64, How)> {
     if session >= STORM {
-        run.world.state().weather = Weather::default();
+        run.world.power().weather = Weather::default();
         return None;
     }
-    run.world.state().weather = Weather::new(weather.below(u64::MAX), 4, looks);
+    run.world.power().weather = Weather::new(weather.below(u64::MAX), 4, looks);
     let records = if session == 0 { 0 } else { run.history().records };
     let how = if weather.below(2) == 0 { How::Before } else { How::After };
     let after = records + 1 + weather.below(40);

@@ -4,9 +4,9 @@ use runbook_engine::drill::{Drill, Faults, Point};
 use runbook_engine::run::Undo;
 use runbook_model::event::{RunOutcome, Verb};
 
-use super::cuts::world;
-use super::world::Node;
+use super::programs::{self, world};
 use super::{How, in_a_folder, runbook};
+use runbook_world::{Node, Thing};
 
 pub(crate) const STEPS: &str = r#"
 [[step]]
@@ -19,31 +19,36 @@ id = "b"
 uses = "t/odd"
 on = "n1"
 with = { name = "b" }
+[[step]]
+id = "shop"
+uses = "t/shop"
+cluster = "c"
+with = { name = "shop" }
 "#;
 
 #[tokio::test]
 async fn an_undo_leaves_the_world_as_it_was_and_can_be_undone_itself() {
     let runbook = runbook("", STEPS);
-    let before = world().end();
+    let before = programs::end(&world());
     in_a_folder(world(), &runbook, async |run| {
         run.go(Verb::Exec, None).await.expect("the journal is written");
-        let after = run.world.end();
+        let after = run.end();
         assert_ne!(after, before);
         let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
         assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None));
-        assert_eq!(run.world.end(), before);
+        assert_eq!(run.end(), before);
         let (_, again) = run.undo(&Undo::default(), None).await.expect("the journal is written");
         assert_eq!(again.taken_back, 0, "there is nothing left to take back");
 
         let redo = Undo { redo: true, ..Undo::default() };
         let (ended, unwound) = run.undo(&redo, None).await.expect("the journal is written");
         assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None));
-        assert_eq!(run.world.end(), after);
+        assert_eq!(run.end(), after);
         run.undo(&Undo::default(), None).await.expect("the journal is written");
-        assert_eq!(run.world.end(), before);
+        assert_eq!(run.end(), before);
         // What was taken back is done again by a resume.
         assert_eq!(run.go(Verb::Resume, None).await.expect("written").outcome, RunOutcome::Succeeded);
-        assert_eq!(run.world.end(), after);
+        assert_eq!(run.end(), after);
     })
     .await;
 }
@@ -55,8 +60,8 @@ async fn one_step_is_taken_back_alone() {
         run.go(Verb::Exec, None).await.expect("the journal is written");
         let what = Undo { step: Some("b".into()), ..Undo::default() };
         run.undo(&what, None).await.expect("the journal is written");
-        let trees = run.world.end();
-        let has = |path: &str| trees.contains_key(&("n1".into(), path.into()));
+        let trees = run.end();
+        let has = |path: &str| trees.contains_key(&Thing::Path("n1".into(), path.into()));
         assert!(has("/srv/a/done") && !has("/srv/b"), "{trees:?}");
     })
     .await;
@@ -65,7 +70,7 @@ async fn one_step_is_taken_back_alone() {
 #[tokio::test]
 async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
-    let before = world().end();
+    let before = programs::end(&world());
     let (first, last) = in_a_folder(world(), &runbook, async |run| {
         run.go(Verb::Exec, None).await.expect("the journal is written");
         let first = run.history().records;
@@ -81,7 +86,7 @@ async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
                     let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
                     assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None), "{after} {how:?}");
                 }
-                assert_eq!(run.world.end(), before, "cut after record {after}, {how:?}");
+                assert_eq!(run.end(), before, "cut after record {after}, {how:?}");
             })
             .await;
         }
@@ -90,7 +95,7 @@ async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
 
 #[tokio::test]
 async fn a_failure_at_any_change_is_unwound() {
-    let before = world().end();
+    let before = programs::end(&world());
     for top in ["on_failure = \"undo_run\"", "on_failure = \"undo_step\""] {
         let runbook = runbook(top, STEPS);
         for call in 1..=16 {
@@ -113,13 +118,13 @@ async fn a_failure_at_any_change_is_unwound() {
                     return;
                 }
                 assert_eq!(ended.outcome, RunOutcome::Failed, "{top}, call {call}");
-                let trees = run.world.end();
+                let trees = run.end();
                 if top.contains("undo_run") {
                     assert_eq!(trees, before, "{top}, call {call}");
                 } else {
-                    let of_b = |(_, path): &&(String, String)| path.starts_with("/srv/b");
+                    let of_b = |thing: &&Thing| matches!(thing, Thing::Path(_, path) if path.starts_with("/srv/b"));
                     assert_eq!(trees.keys().find(of_b), None, "{top}, call {call}");
-                    assert!(trees.contains_key(&("n2".into(), "/srv/a/done".into())));
+                    assert!(trees.contains_key(&Thing::Path("n2".into(), "/srv/a/done".into())));
                 }
             })
             .await;
@@ -132,7 +137,11 @@ async fn what_somebody_else_changed_is_not_overwritten_unless_asked() {
     let runbook = runbook("", STEPS);
     in_a_folder(world(), &runbook, async |run| {
         run.go(Verb::Exec, None).await.expect("the journal is written");
-        run.world.has("n1", "/srv/b/conf", Node::File("mine".into(), 0o640));
+        {
+            let mut state = run.world.state();
+            let machine = state.machines.get_mut("n1").expect("a machine");
+            machine.tree.put("/srv/b/conf", Node::file("mine", 0o640));
+        }
         let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
         assert_eq!(ended.outcome, RunOutcome::Stuck);
         assert!(unwound.stuck.is_some_and(|why| why.contains("/srv/b/conf is not as it was left")));
@@ -140,7 +149,7 @@ async fn what_somebody_else_changed_is_not_overwritten_unless_asked() {
         let force = Undo { force: true, ..Undo::default() };
         let (ended, _) = run.undo(&force, None).await.expect("the journal is written");
         assert_eq!(ended.outcome, RunOutcome::Succeeded);
-        assert_eq!(run.world.end(), world().end());
+        assert_eq!(run.end(), programs::end(&world()));
     })
     .await;
 }

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &args::Inspect) -> Result<u8, CliError> {
 }
 
 /// A component that is no part of the program.
-fn read(path: &Path) -> Result<Loaded, CliError> {
+pub(super) fn read(path: &Path) -> Result<Loaded, CliError> {
     let bytes = std::fs::read(path).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
     let component = runbook_packs::read(&bytes)
         .map_err(|error| CliError::refused(format!("{} is not a plugin: {error}", path.display())))?;

@@ -1,11 +1,14 @@
 //! `runbook plugin`: one file for each verb.
 
 mod build;
+mod cassettes;
 mod doc;
 mod inspect;
 mod new;
 mod project;
+mod record;
 mod test;
+mod verify;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ pub(crate) async fn run(command: args::Plugin) -> Result<u8, CliError> {
         args::Plugin::Build(args) => build::run(&args).await,
         args::Plugin::Test(args) => test::run(&args).await,
         args::Plugin::Doc(args) => doc::run(&args).await,
+        args::Plugin::Record(args) => record::run(&args),
+        args::Plugin::Verify(args) => verify::run(&args).await,
     }
 }
 

@@ -15,5 +15,10 @@ pub(crate) async fn run(args: &args::Project) -> Result<u8, CliError> {
     let bytes = std::fs::read(&path).map_err(|error| CliError::refused(format!("{}: {error}", path.display())))?;
     super::load(&project.name, bytes).await?;
     super::say("the component loads, and says of itself what its manifest says");
-    Ok(exit_code::SUCCESS)
+    let cassettes = super::cassettes::replay(&project.name, &path, &project.dir.join("cassettes")).await?;
+    super::say(&format!("{cassettes} cassettes: it acts as it did when they were recorded"));
+    if !project.dir.join("cases").is_dir() {
+        return Ok(exit_code::SUCCESS);
+    }
+    super::verify::run(&args::Verify::of_project(&args.dir)).await
 }

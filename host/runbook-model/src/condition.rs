@@ -1,11 +1,11 @@
 //! What is waited for, judged on one look at the object.
 
-use runbook_model::call::{CallError, Condition, ObjectRef};
+use crate::call::{CallError, Condition, ObjectRef};
 use serde_json::Value;
 
 /// How an object stands to a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// It holds.
     Met,
     /// Not now.
@@ -24,7 +24,7 @@ fn not_yet(now: impl Into<String>) -> Standing {
 }
 
 /// "Deployment d/web to be rolled out".
-pub(crate) fn described(object: &ObjectRef, condition: &Condition) -> String {
+pub fn described(object: &ObjectRef, condition: &Condition) -> String {
     match condition {
         Condition::Exists => format!("{object} to be there"),
         Condition::Absent => format!("{object} to be gone"),
@@ -39,7 +39,7 @@ pub(crate) fn described(object: &ObjectRef, condition: &Condition) -> String {
 /// # Errors
 ///
 /// A condition that makes no sense for the kind.
-pub(crate) fn standing(object: &ObjectRef, condition: &Condition, live: Option<&Value>) -> Result<Standing, CallError> {
+pub fn standing(object: &ObjectRef, condition: &Condition, live: Option<&Value>) -> Result<Standing, CallError> {
     let Some(live) = live else {
         return Ok(if *condition == Condition::Absent { Standing::Met } else { not_yet("it is not there") });
     };
@@ -57,7 +57,7 @@ pub(crate) fn standing(object: &ObjectRef, condition: &Condition, live: Option<&
 }
 
 /// Why an object is still there.
-pub(crate) fn leaving(live: &Value) -> String {
+pub fn leaving(live: &Value) -> String {
     if live["metadata"]["deletionTimestamp"].is_null() {
         return "it is there, and nobody deleted it".to_owned();
     }
@@ -111,7 +111,7 @@ fn hopeless(live: &Value, kind: &str, wanted: &str) -> Option<String> {
 }
 
 /// A condition of `.status.conditions`.
-pub(crate) fn condition<'a>(live: &'a Value, kind: &str) -> Option<&'a Value> {
+pub fn condition<'a>(live: &'a Value, kind: &str) -> Option<&'a Value> {
     live.pointer("/status/conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
 }
 
@@ -163,7 +163,7 @@ fn rolled_out(object: &ObjectRef, live: &Value) -> Result<Standing, CallError> {
 }
 
 /// A value for a message.
-pub(crate) fn short(value: &Value) -> String {
+pub fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(120) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -174,7 +174,7 @@ pub(crate) fn short(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runbook_model::call::ResourceKind;
+    use crate::call::ResourceKind;
     use serde_json::json;
 
     fn judge(condition: &Condition, live: &Value) -> Standing {

@@ -1,0 +1,101 @@
+//! The programs of the machines: not idempotent, so that whatever is done twice shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use runbook_model::call::{Act, Output, SshAct};
+use runbook_world::kube::Cluster;
+use runbook_world::{Invocation, Is, Machine, Node, State, Thing, World, output};
+use serde_json::json;
+
+/// Everything that is to be the same after a crash.
+pub(crate) type Things = BTreeMap<Thing, Is>;
+
+const RESTARTS: &str = "/var/restarts";
+
+/// What there is, but for what repeats by nature.
+pub(crate) fn end(world: &World) -> Things {
+    let mut things = world.state().things();
+    things.retain(|thing, _| !matches!(thing, Thing::Path(_, path) if path == RESTARTS || path == "/var"));
+    things
+}
+
+/// The programs that were run, in their order.
+pub(crate) fn ran(world: &World) -> Vec<String> {
+    let state = world.state();
+    let lines = state.done.iter().filter_map(|done| match &done.act {
+        Act::Ssh(SshAct::Run { pipeline, .. }) => Some(format!("{}: {}", done.target, pipeline[0].argv.join(" "))),
+        _ => None,
+    });
+    lines.collect()
+}
+
+/// Two machines and a cluster.
+pub(crate) fn world() -> World {
+    let mut state = State::default();
+    for host in ["n1", "n2"] {
+        let mut machine = Machine { programs: vec![Arc::new(programs)], ..Machine::default() };
+        machine.tree.put("/srv/old", Node::directory(0o700));
+        machine.tree.put("/srv/old/note", Node::file("keep me", 0o600));
+        machine.tree.put("/etc/list", Node::file("zero\n", 0o644));
+        state.machines.insert(host.to_owned(), machine);
+    }
+    let mut cluster = Cluster::default();
+    let named = |kind: &str, api: &str, name: &str, rest: serde_json::Value| {
+        let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "shop"}});
+        rest.as_object().into_iter().flatten().for_each(|(key, value)| object[key] = value.clone());
+        object
+    };
+    for object in [
+        named("Deployment", "apps/v1", "web", json!({"spec": {"replicas": 3}})),
+        named("ConfigMap", "v1", "old", json!({"data": {"keep": "me"}})),
+        named("ConfigMap", "v1", "list", json!({"items": ["zero"]})),
+    ] {
+        cluster.add(object).expect("an object");
+    }
+    state.clusters.insert("c".to_owned(), cluster);
+    World::new(state)
+}
+
+fn programs(machine: &mut Machine, call: &Invocation) -> Option<Output> {
+    let words: Vec<&str> = call.argv.iter().map(String::as_str).collect();
+    let text = |machine: &Machine, path: &str| {
+        machine.tree.read(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    };
+    match words[..] {
+        ["holds", path, word] => Some(output(i32::from(!text(machine, path).contains(word)), "")),
+        // Each time one line more; says how many there are.
+        ["append" | "burn", path, line] => {
+            let text = format!("{}{line}\n", text(machine, path));
+            let lines = text.lines().count();
+            machine.tree.put(path, Node::file(text, 0o644));
+            Some(output(0, lines.to_string()))
+        }
+        // What was appended goes, if it is there: it may be run twice.
+        ["resume", path, line] => {
+            unappend(machine, path, line);
+            Some(output(0, ""))
+        }
+        ["unappend", path, line] => Some(output(i32::from(!unappend(machine, path, line)), "")),
+        ["restart", _] => {
+            let text = text(machine, RESTARTS) + "x";
+            machine.tree.put(RESTARTS, Node::file(text, 0o644));
+            Some(output(0, ""))
+        }
+        _ => None,
+    }
+}
+
+fn unappend(machine: &mut Machine, path: &str, line: &str) -> bool {
+    let mut text = String::from_utf8_lossy(machine.tree.read(path).unwrap_or_default()).into_owned();
+    let line = format!("{line}\n");
+    let place = text.rfind(&line);
+    if let Some(place) = place {
+        text.replace_range(place..place + line.len(), "");
+    }
+    match text.is_empty() {
+        true => machine.tree.remove(path),
+        false => machine.tree.put(path, Node::file(text, 0o644)),
+    }
+    place.is_some()
+}

@@ -1,0 +1,94 @@
+//! Laws 3 and 6: where all is as it was left, nothing is done; where it is not, that is noticed.
+
+use std::collections::BTreeSet;
+
+use runbook_model::event::{Event, RunOutcome, Verb};
+use runbook_model::words;
+use runbook_world::{State, Thing, differences};
+
+use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
+
+impl Harness {
+    pub(crate) async fn converges(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
+        let evening = Evening::new(self, case, undisturbed.end.clone())?;
+        let ended = evening.run(Verb::Exec).await?;
+        evening.gaps()?;
+        let records = evening.records();
+        if ended.outcome != RunOutcome::Succeeded {
+            let why = failure(&records).unwrap_or_default();
+            return Err(Breach::of(format!("the second apply fails: {why}")).after(calls(&records, u64::MAX)).into());
+        }
+        let again = made(&records).find(|made| !made.change.effect.repeats && !self.is_fleeting(case, made.instance));
+        if let Some(made) = again {
+            let what = format!("the second apply changes something: {}", words::request(made.request));
+            return Err(Breach::of(what).after(calls(&records, made.seq)).into());
+        }
+        Ok(Judgement::holds(1))
+    }
+
+    pub(crate) async fn notices(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
+        let Undisturbed { before, end, .. } = undisturbed;
+        let lasting = self.lasting(case, undisturbed);
+        let things: Vec<Thing> = differences(before, end).into_iter().filter(|thing| lasting.contains(thing)).collect();
+        let mut trials = 0;
+        let named = |what: &String| things.iter().any(|thing| thing.to_string() == *what);
+        if let Some(what) = case.unnoticed.keys().find(|what| !named(what)) {
+            return Err(Trouble::Unjudged(format!("`unnoticed` of the case names {what}, which it does not change")));
+        }
+        for (number, thing) in things.iter().enumerate().filter(|(number, _)| self.is_meant(&number.to_string())) {
+            let mut state = end.clone();
+            state.sabotage(thing, before);
+            if differences(&state, end).is_empty() {
+                continue;
+            }
+            trials += 1;
+            self.is_noticed(case, state, &thing.to_string(), number).await?;
+        }
+        for (number, sabotage) in case.sabotage.iter().enumerate() {
+            let number = things.len() + number;
+            if self.is_meant(&number.to_string()) {
+                let mut state = end.clone();
+                sabotage.strike(&mut state);
+                trials += 1;
+                self.is_noticed(case, state, &sabotage.to_string(), number).await?;
+            }
+        }
+        match trials {
+            0 => Err(Trouble::Unjudged("the case leaves nothing that could be undone behind its back".to_owned())),
+            trials => {
+                let declared =
+                    case.unnoticed.iter().map(|(what, why)| format!("declared: {what} is not missed: {why}"));
+                Ok(Judgement::Holds { trials, notes: declared.collect() })
+            }
+        }
+    }
+
+    /// What was changed by changes that are to last: neither declared harmless to leave, nor repeated by nature.
+    fn lasting(&self, case: &Case, undisturbed: &Undisturbed) -> BTreeSet<Thing> {
+        let lasting: BTreeSet<_> = made(&undisturbed.records)
+            .filter(|made| !made.change.effect.repeats && !made.is_harmless() && !self.is_fleeting(case, made.instance))
+            .map(|made| (made.instance.clone(), made.call))
+            .collect();
+        let done =
+            undisturbed.end.done.iter().filter(|done| done.call.as_ref().is_some_and(|call| lasting.contains(call)));
+        done.flat_map(|done| done.touched.iter().cloned()).collect()
+    }
+
+    async fn is_noticed(&self, case: &Case, state: State, what: &str, number: usize) -> Result<(), Trouble> {
+        let evening = Evening::new(self, case, state)?;
+        let ended = evening.run(Verb::Exec).await?;
+        evening.gaps()?;
+        let records = evening.records();
+        let says = |event: &Event| matches!(event, Event::Verified { wrong, .. } if !wrong.is_empty());
+        let noticed = ended.outcome != RunOutcome::Succeeded
+            || made(&records).any(|made| !made.change.effect.repeats && !self.is_fleeting(case, made.instance))
+            || records.iter().any(|record| says(&record.event));
+        let what = match (noticed, case.unnoticed.contains_key(what)) {
+            (true, false) | (false, true) => return Ok(()),
+            (false, false) => format!("somebody undid {what}, and neither converge nor verify notices"),
+            (true, true) => format!("`unnoticed` of the case is not true any more: {what} is missed"),
+        };
+        Err(Breach::of(what).at(number.to_string()).after(calls(&records, u64::MAX)).into())
+    }
+}

@@ -1,0 +1,112 @@
+//! Law 4: cut off after any record of the journal, a run comes to the same end.
+
+use std::collections::BTreeMap;
+
+use runbook_model::call::{Act, SshAct, Undo};
+use runbook_model::event::{RunOutcome, Verb};
+use runbook_world::{How, State, differences};
+
+use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
+
+impl Harness {
+    pub(crate) async fn resumes(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
+        let mut tried = Cuts { trials: 0, stuck: 0 };
+        let last = undisturbed.records.last().map_or(0, |record| record.seq);
+        let changes: BTreeMap<u64, bool> =
+            made(&undisturbed.records).map(|made| (made.seq, made.is_process())).collect();
+        for after in 1..=last {
+            // Where nothing is on its way, it does not matter what becomes of it.
+            let hows: &[How] = match changes.get(&after) {
+                None => &[How::Before],
+                Some(false) => &[How::Before, How::After],
+                Some(true) => &[How::Before, How::After, How::During],
+            };
+            for how in hows {
+                let name = format!("{after}:{}", name(*how));
+                if self.is_meant(&name) {
+                    self.cut(case, undisturbed, (after, *how), &name, &mut tried).await?;
+                }
+            }
+        }
+        let Cuts { trials, stuck } = tried;
+        let notes = (stuck > 0).then(|| format!("after {stuck} of {trials} cuts it ended stuck, and said why"));
+        Ok(Judgement::Holds { trials, notes: notes.into_iter().collect() })
+    }
+
+    async fn cut(
+        &self,
+        case: &Case,
+        undisturbed: &Undisturbed,
+        crash: (u64, How),
+        name: &str,
+        tried: &mut Cuts,
+    ) -> Result<(), Trouble> {
+        let evening = Evening::new(self, case, case.world.clone())?;
+        let first = evening.go(Verb::Exec, Some(crash)).await?;
+        tried.trials += 1;
+        if first.is_ok_and(|ended| ended.outcome == RunOutcome::Succeeded) {
+            // Steps beside each other come in any order, so a run may be a little shorter.
+            return Ok(());
+        }
+        let at_cut = evening.records();
+        let ended = evening.run(Verb::Resume).await?;
+        evening.gaps()?;
+        let broken = |what: String| Trouble::from(Breach::of(what).at(name).after(calls(&at_cut, crash.0)));
+        let how = words(crash);
+        match ended.outcome {
+            RunOutcome::Succeeded => {}
+            RunOutcome::Stuck => {
+                tried.stuck += 1;
+                return Ok(());
+            }
+            RunOutcome::Failed | RunOutcome::Cancelled => {
+                let records = evening.records();
+                let after: Vec<_> = records[at_cut.len().min(records.len())..].to_vec();
+                return Err(broken(format!("{how}, it does not go on: {}", failure(&after).unwrap_or_default())));
+            }
+        }
+        let state = evening.world.state().clone();
+        if let Some(thing) = differences(&state, &undisturbed.end).first() {
+            return Err(broken(format!("{how}, it comes to another end: {thing} is another")));
+        }
+        let (now, once) = (irreversible(&state), irreversible(&undisturbed.end));
+        if let Some((what, _)) = now.iter().find(|(what, count)| once.get(*what) != Some(count)) {
+            return Err(broken(format!("{how}, what cannot be taken back is done another number of times: {what}")));
+        }
+        Ok(())
+    }
+}
+
+struct Cuts {
+    trials: usize,
+    stuck: usize,
+}
+
+fn name(how: How) -> &'static str {
+    match how {
+        How::Before => "before",
+        How::After => "after",
+        How::During => "during",
+    }
+}
+
+fn words((record, how): (u64, How)) -> String {
+    match how {
+        How::Before => format!("cut off after record {record}"),
+        How::After => format!("cut off when the change of record {record} was done and its answer not heard"),
+        How::During => format!("cut off while the program of record {record} was at work"),
+    }
+}
+
+/// How often each change was made that cannot be taken back.
+fn irreversible(state: &State) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for done in &state.done {
+        if let Act::Ssh(SshAct::Run { pipeline, undo: Undo::Irreversible(_), .. }) = &done.act {
+            let words: Vec<String> = pipeline.iter().map(|command| command.argv.join(" ")).collect();
+            *count.entry(format!("`{}` on {}", words.join(" | "), done.target)).or_default() += 1;
+        }
+    }
+    count
+}

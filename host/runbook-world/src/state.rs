@@ -1,0 +1,206 @@
+//! Everything that the world is at one moment. A copy of it is a snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use runbook_model::call::{Act, CallError, Output, Target};
+use runbook_model::delta::comparable;
+use runbook_model::event::Instance;
+use serde_json::Value;
+
+use crate::kube::Cluster;
+use crate::machine::{Invocation, Machine};
+use crate::tree::{Node, Tree};
+
+/// The world at one moment. Copying it costs microseconds.
+#[derive(Clone, Default)]
+pub struct State {
+    /// By name.
+    pub machines: BTreeMap<String, Machine>,
+    /// By name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// What was begun under the number of its intent, and its result where it has ended: (target, run, record).
+    pub(crate) marks: BTreeMap<(String, String, u64), Option<Output>>,
+    /// Who may change each target: a run, and the session of it that is in charge.
+    pub(crate) leases: BTreeMap<String, (String, u32)>,
+    /// The changes that arrived, in their order.
+    pub done: Vec<Done>,
+    /// What was asked for that nobody described: the world cannot say how a real one would answer.
+    pub gaps: BTreeSet<String>,
+    /// Changes that were asked for although nothing may be changed, or without a mark.
+    pub violations: usize,
+}
+
+/// A change that arrived.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Where.
+    pub target: Target,
+    /// What.
+    pub act: Act,
+    /// Whose, and the number of the call; none: the program's own.
+    pub call: Option<(Instance, u32)>,
+    /// Whether it took another one back.
+    pub is_undo: bool,
+    /// What is different since.
+    pub touched: BTreeSet<Thing>,
+}
+
+/// A part of the world that can be different.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thing {
+    /// A path on a machine, in a pod (`cluster/namespace/pod`) or in a volume (`cluster/volume of namespace/claim`).
+    Path(String, String),
+    /// What the programs of a machine or pod remember, by name.
+    Value(String, String),
+    /// An object of a cluster: kind with group, namespace, name.
+    Object(String, [String; 4]),
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(place, path) => write!(f, "{path} on {place}"),
+            Self::Value(place, name) => write!(f, "`{name}` of {place}"),
+            Self::Object(cluster, [kind, _, namespace, name]) if namespace.is_empty() => {
+                write!(f, "{kind} {name} in {cluster}")
+            }
+            Self::Object(cluster, [kind, _, namespace, name]) => write!(f, "{kind} {namespace}/{name} in {cluster}"),
+        }
+    }
+}
+
+/// What a part of the world is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Is {
+    /// A file, directory or link.
+    Node(Node),
+    /// A value.
+    Text(String),
+    /// An object, without what an API server changes by itself.
+    Object(Value),
+}
+
+/// What is different between two moments.
+pub fn differences(one: &State, other: &State) -> BTreeSet<Thing> {
+    let (one, other) = (one.things(), other.things());
+    let keys: BTreeSet<&Thing> = one.keys().chain(other.keys()).collect();
+    keys.into_iter().filter(|thing| one.get(thing) != other.get(thing)).cloned().collect()
+}
+
+impl State {
+    /// Everything that there is, as far as it matters whether two moments are the same.
+    pub fn things(&self) -> BTreeMap<Thing, Is> {
+        let mut things = BTreeMap::new();
+        for (name, machine) in &self.machines {
+            of_machine(name, machine, &mut things);
+        }
+        for (name, cluster) in &self.clusters {
+            for (pod, machine) in &cluster.pods {
+                of_machine(&format!("{name}/{pod}"), machine, &mut things);
+            }
+            for (claim, tree) in &cluster.volumes {
+                of_tree(&format!("{name}/volume of {claim}"), tree, &mut things);
+            }
+            for (key, object) in cluster.objects() {
+                things.insert(Thing::Object(name.clone(), key.clone()), Is::Object(comparable(object)));
+            }
+        }
+        things
+    }
+
+    /// Makes a part of the world what it was at another moment, behind everybody's back.
+    pub fn sabotage(&mut self, thing: &Thing, other: &Self) {
+        match thing {
+            Thing::Path(place, path) => {
+                let node = other.tree_of(place).and_then(|tree| tree.get(path)).cloned();
+                let Some(tree) = self.tree_mut(place) else { return };
+                match node {
+                    Some(node) => tree.put(path, node),
+                    None => tree.remove(path),
+                }
+            }
+            Thing::Value(place, name) => {
+                let value = other.place(place).and_then(|machine| machine.values.get(name)).cloned();
+                let Some(machine) = self.place_mut(place) else { return };
+                match value {
+                    Some(value) => drop(machine.values.insert(name.clone(), value)),
+                    None => drop(machine.values.remove(name)),
+                }
+            }
+            Thing::Object(cluster, key) => {
+                let object = other.clusters.get(cluster).and_then(|cluster| cluster.object(key)).cloned();
+                if let Some(cluster) = self.clusters.get_mut(cluster) {
+                    cluster.set(key, object);
+                }
+            }
+        }
+    }
+
+    fn tree_of(&self, place: &str) -> Option<&Tree> {
+        match place.split_once("/volume of ") {
+            Some((cluster, claim)) => self.clusters.get(cluster)?.volumes.get(claim),
+            None => self.place(place).map(|machine| &machine.tree),
+        }
+    }
+
+    fn tree_mut(&mut self, place: &str) -> Option<&mut Tree> {
+        match place.split_once("/volume of ") {
+            Some((cluster, claim)) => self.clusters.get_mut(cluster)?.volumes.get_mut(claim),
+            None => self.place_mut(place).map(|machine| &mut machine.tree),
+        }
+    }
+
+    fn place(&self, name: &str) -> Option<&Machine> {
+        let in_pod = || name.split_once('/').and_then(|(cluster, pod)| self.clusters.get(cluster)?.pods.get(pod));
+        self.machines.get(name).or_else(in_pod)
+    }
+
+    fn place_mut(&mut self, name: &str) -> Option<&mut Machine> {
+        if self.machines.contains_key(name) {
+            return self.machines.get_mut(name);
+        }
+        let (cluster, pod) = name.split_once('/')?;
+        self.clusters.get_mut(cluster)?.pods.get_mut(pod)
+    }
+
+    pub(crate) fn known(&self, target: &Target) -> Result<&Machine, CallError> {
+        self.machines.get(&target.to_string()).ok_or_else(|| nobody(target))
+    }
+
+    pub(crate) fn change_machine(&mut self, target: &Target) -> Result<&mut Machine, CallError> {
+        self.machines.get_mut(&target.to_string()).ok_or_else(|| nobody(target))
+    }
+
+    pub(crate) fn tree(&self, target: &Target) -> Result<&Tree, CallError> {
+        self.known(target).map(|machine| &machine.tree)
+    }
+
+    /// Runs a command. What nobody described is a gap, and fails.
+    pub(crate) fn execute(&mut self, target: &Target, call: &Invocation, half: bool) -> Result<Output, CallError> {
+        let output = self.change_machine(target)?.run(call, half);
+        output.ok_or_else(|| self.gap(format!("{target} has no program for {}", call.said())))
+    }
+
+    pub(crate) fn gap(&mut self, what: String) -> CallError {
+        self.gaps.insert(what.clone());
+        CallError::Failed(format!("this world does not say: {what}"))
+    }
+}
+
+fn nobody(target: &Target) -> CallError {
+    CallError::Unreachable(format!("{target}: there is no such machine in this world"))
+}
+
+fn of_tree(name: &str, tree: &Tree, things: &mut BTreeMap<Thing, Is>) {
+    for (path, node) in tree.iter() {
+        things.insert(Thing::Path(name.to_owned(), path.clone()), Is::Node(node.clone()));
+    }
+}
+
+fn of_machine(name: &str, machine: &Machine, things: &mut BTreeMap<Thing, Is>) {
+    of_tree(name, &machine.tree, things);
+    for (key, value) in &machine.values {
+        things.insert(Thing::Value(name.to_owned(), key.clone()), Is::Text(value.clone()));
+    }
+}

@@ -1,0 +1,198 @@
+//! `runbook plugin verify`: a plugin that breaks a law is found out, and the shipped ones break none.
+
+use std::path::PathBuf;
+
+use runbook_tests::{Outcome, TestEnv, component, tests_dir};
+
+/// The secret that the harness makes up for the input `token`, letter by letter.
+const SPELLED: &str = "M-x-q-3-c-4-6-9-e-9-d-6-c-5-8-7-5-d-3-7-a-4-3-f";
+
+fn world() -> String {
+    format!(
+        r#"
+[machine.n1]
+values = {{ counted = "0" }}
+files = {{ "/srv/conf" = "old\n", "/etc/shadow" = "root:x\n" }}
+[[program]]
+argv = ["count-me"]
+set = {{ counted = "1" }}
+[[program]]
+argv = ["rewrite"]
+write = {{ "/srv/conf" = "new\n", "/srv/rewritten" = "" }}
+[[program]]
+argv = ["unwrite"]
+write = {{ "/srv/conf" = "old\n" }}
+remove = ["/srv/rewritten"]
+[[program]]
+argv = ["append"]
+append = {{ "/srv/log" = "line\n" }}
+[[program]]
+argv = ["say", "{{word}}"]
+stdout = "{{word}}"
+[[program]]
+argv = ["spell"]
+stdout = "{SPELLED}"
+"#
+    )
+}
+
+/// A case for each action, and what comes of it.
+struct Lawless {
+    env: TestEnv,
+    plugin: PathBuf,
+}
+
+impl Lawless {
+    fn new(actions: &[&str]) -> Self {
+        let env = TestEnv::new();
+        for action in actions {
+            let runbook = format!(
+                "schema = 1\nname = \"x\"\n[inputs.token]\ntype = \"secret\"\nfrom = {{ env = \"TOKEN\" }}\n\
+                 [hosts.n1]\naddress = \"192.0.2.1\"\n\
+                 [[step]]\nid = \"it\"\nuses = \"lawless/{action}\"\non = \"n1\"\nwith = {{ token = \"{{{{ inputs.token }}}}\" }}\n"
+            );
+            env.write(&format!("cases/{action}.toml"), runbook);
+            env.write(&format!("cases/{action}.world.toml"), world());
+        }
+        Self { env, plugin: component("lawless") }
+    }
+
+    fn verify(&self, more: &[&str]) -> Outcome {
+        let plugin = self.plugin.display().to_string();
+        self.env.run(&[&["plugin", "verify", &plugin, "--cases", "cases"], more].concat())
+    }
+}
+
+#[test]
+fn each_law_that_is_broken_is_found_out() {
+    let broken = [
+        ("peeks", 1, "after the plan, `counted` of n1 is another"),
+        ("understates", 2, "the plan says: write /srv/copy on n1; apply does: write /srv/copy on n1"),
+        ("grows", 3, "the second apply changes something: write /srv/count on n1"),
+        ("repeats", 4, "it comes to another end: /srv/log on n1 is another"),
+        ("forgets", 5, "after the undo, /srv/log on n1 is not as it was before"),
+        ("blind", 6, "somebody undid /srv/data on n1, and neither converge nor verify notices"),
+        ("reaches", 7, "asks for what it is not granted: read /etc/shadow on n1"),
+        ("panics", 7, "the plugin crashed"),
+        ("spins", 7, "it made more than 5000 calls"),
+        ("tells", 7, "the secret `token` stands in the journal"),
+    ];
+    let actions: Vec<&str> = broken.iter().map(|(action, ..)| *action).chain(["honest"]).collect();
+    let lawless = Lawless::new(&actions);
+    for (action, law, told) in broken {
+        let out = lawless.verify(&["--case", action, "--law", &law.to_string()]).code(1);
+        out.stdout_has(&format!("{action} breaks law {law}, ")).stdout_has(told);
+    }
+    lawless.verify(&["--case", "honest"]).ok().last_line("kept: 7 hold, 0 not judged, 0 broken");
+}
+
+#[test]
+fn a_breach_is_repeated_by_the_command_that_it_names() {
+    let lawless = Lawless::new(&["repeats", "blind"]);
+    for action in ["repeats", "blind"] {
+        let out = lawless.verify(&["--case", action]).code(1);
+        let once_more = out.stdout.lines().find_map(|line| line.trim().strip_prefix("once more: runbook "));
+        let words: Vec<&str> = once_more.expect("it is named").split(' ').collect();
+        assert!(words.contains(&"--at"), "{words:?}");
+        lawless.env.run(&words).code(1).stdout_has(&format!("{action} breaks law")).stdout_has("0 hold");
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_is_no_pass() {
+    let lawless = Lawless::new(&["honest"]);
+    lawless.env.write("cases/honest.world.toml", "[machine.n1.files]\n\"/srv\" = \"no directory\"\n");
+    let out = lawless.verify(&[]).ok();
+    out.stdout_has("the case does not end well").stdout_has("0 hold, 7 not judged");
+    lawless.env.write("cases/honest.world.toml", "[machine.n1]\nfile = 1\n");
+    lawless.verify(&[]).code(3).stderr_has("unknown field");
+    lawless.verify(&["--case", "none"]).code(2).stderr_has("no case `none`");
+    lawless.verify(&["--law", "8"]).code(2).stderr_has("there is no law 8");
+}
+
+/// What has no case yet: whoever adds an action adds a case for it, or a line here that says that there is none.
+const WITHOUT: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("microk8s", &[]),
+    ("net", &[]),
+    // A world for it would have to be a storage engine.
+    ("openebs", &["openebs/migrate"]),
+    ("pulumi", &[]),
+    ("volume", &[]),
+];
+
+#[test]
+fn the_shipped_plugins_keep_the_laws() {
+    let env = TestEnv::new();
+    let shipped = std::fs::read_dir(tests_dir().join("../plugins")).expect("our own folder");
+    let names = shipped.filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.join("plugin.toml").is_file()));
+    let mut names: Vec<String> = names.map(|path| path.file_name().unwrap_or_default().display().to_string()).collect();
+    names.sort();
+    assert_eq!(names, WITHOUT.iter().map(|(plugin, _)| *plugin).collect::<Vec<_>>());
+    for (plugin, without) in WITHOUT {
+        let folder = tests_dir().join(format!("../plugins/{plugin}/cases"));
+        if !folder.is_dir() {
+            assert!(!without.is_empty(), "{plugin} has no cases");
+            continue;
+        }
+        let cases = folder.display().to_string();
+        let out = env.run(&["plugin", "verify", plugin, "--cases", &cases]).ok();
+        let uncovered = out.stdout.lines().find_map(|line| line.strip_prefix("not judged, since no case uses it: "));
+        assert_eq!(uncovered.unwrap_or_default(), without.join(", "), "{plugin}");
+    }
+}
+
+/// A project that is built already, and a run of its plugin on this machine.
+fn recorded() -> (TestEnv, PathBuf) {
+    let env = TestEnv::new().var("TOKEN", "sesame-open-yourself");
+    for (name, text) in [
+        ("plugin.toml", "name = \"lawless\"\n".to_owned()),
+        ("test.sh", "true\n".to_owned()),
+        ("build.sh", format!("mkdir -p build && cp {} build/lawless.wasm\n", component("lawless").display())),
+    ] {
+        env.write(&format!("lawless/{name}"), text);
+    }
+    let path = env.dir().join("written");
+    let runbook = format!(
+        "schema = 1\nname = \"x\"\n[plugins]\nlawless = \"./lawless/build/lawless.wasm\"\n\
+         [inputs.token]\ntype = \"secret\"\nfrom = {{ env = \"TOKEN\" }}\n[hosts.here]\ntransport = \"local\"\n\
+         [[step]]\nid = \"it\"\nuses = \"lawless/honest\"\non = \"here\"\nallow = \"asked\"\n\
+         with = {{ path = \"{}\", token = \"{{{{ inputs.token }}}}\" }}\n",
+        path.display()
+    );
+    env.write("x.toml", runbook);
+    env.run(&["plugin", "build", "lawless"]).ok();
+    env.grant("x.toml");
+    env.run(&["exec", "x.toml"]).ok();
+    (env, path)
+}
+
+#[test]
+fn a_cassette_is_replayed_without_the_host() {
+    let (env, path) = recorded();
+    std::fs::write(&path, "before, and kept under seal").expect("our own file");
+    env.run(&["exec", "x.toml"]).ok();
+    std::fs::create_dir(env.work().join("lawless/cassettes")).expect("our own folder");
+    env.run(&["plugin", "record", "--step", "it", "-o", "lawless/cassettes/it.json"]).ok();
+    env.run(&["plugin", "record", "-o", "lawless/cassettes/it.json"]).code(2).stderr_has("-o FILE says where it goes");
+    env.run(&["plugin", "record", "--step", "other"]).code(2).stderr_has("it has it");
+
+    let file = env.work().join("lawless/cassettes/it.json");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    for told in ["sesame", "under seal", "x.toml", "\"kept\""] {
+        assert!(!text.contains(told), "{told} stands in {text}");
+    }
+    assert!(text.contains("secret:token") || text.contains("\"secret\": \"token\""), "{text}");
+
+    // The world is gone; what it answered is not.
+    std::fs::remove_file(&path).expect("our own file");
+    env.run(&["plugin", "test", "lawless"]).ok().stderr_has("it.json: the same, 1 calls").stderr_has("1 cassettes");
+    assert!(!path.exists(), "a replay touches nothing");
+
+    // As if the plugin had done something else when it was recorded.
+    std::fs::write(&file, text.replace("\"mode\": 384", "\"mode\": 420")).expect("our own file");
+    let out = env.run(&["plugin", "test", "lawless"]).code(1);
+    out.stdout_has("differs after 0 calls").stderr_has("1 of 1 cassettes: the plugin acts differently now");
+    std::fs::write(&file, "{\"cassette\": 2}").expect("our own file");
+    env.run(&["plugin", "test", "lawless"]).code(3).stderr_has("a cassette of version 2");
+}
