@@ -9,6 +9,7 @@ mod hostile;
 mod language;
 mod limits;
 mod mistakes;
+mod packs;
 mod quickstart;
 mod report;
 mod runs;

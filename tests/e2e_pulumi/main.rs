@@ -1,6 +1,6 @@
 //! `pulumi/up` with the stand-in for pulumi: what is asked of it, in what order, and what is said.
 
-use runbook_tests::{Outcome, PulumiProject, TestEnv, Tree};
+use runbook_tests::{Outcome, PulumiProject, TestEnv, Tree, cuts};
 use serde_json::{Value, json};
 
 const CLAIM: &str = "kubernetes:core/v1:PersistentVolumeClaim";
@@ -158,6 +158,26 @@ fn what_must_not_be_done_is_refused_before_anything_is() {
     bench.done();
     assert!(bench.world()[claim].is_null());
     bench.nothing_is_left_to_do();
+}
+
+#[test]
+fn killed_on_the_way_it_comes_to_the_same_end() {
+    let bench = Bench::new();
+    bench.done();
+    let state = bench.project.state();
+    for cut in cuts(&bench.env.journal()) {
+        let bench = Bench::new();
+        let went_on = bench.env.cut_and_resume(&["exec", "r.toml", "--yes"], &cut);
+        assert_eq!(
+            (bench.world(), bench.project.state()),
+            (bench.project.model()["program"].clone(), state.clone()),
+            "{cut}"
+        );
+        assert!(!bench.project.is_locked(), "{cut}");
+        if went_on {
+            assert_eq!(bench.ups(), 1, "{cut}: what was at work is waited for");
+        }
+    }
 }
 
 /// The mistake of every recovery: the state says that all is there, and the cluster is empty.

@@ -1,8 +1,9 @@
 //! `microk8s/registry` on nodes whose containerd is Debian's real one, with Debian's docker-registry over plain http.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use runbook_tests::{Generation, Image, LOGIN_FREE, Microk8s, Registry, TestEnv, Tree, wait_until};
+use runbook_tests::{Generation, Image, LOGIN_FREE, Microk8s, Registry, TestEnv, Tree, cuts, wait_until};
 
 const DATA: &str = "/var/snap/microk8s/current/args";
 
@@ -10,7 +11,7 @@ const DATA: &str = "/var/snap/microk8s/current/args";
 /// loopback addresses for plain http by itself.)
 struct Bench {
     nodes: Microk8s,
-    registry: Registry,
+    registry: Rc<Registry>,
     env: TestEnv,
     endpoint: String,
     image: String,
@@ -18,7 +19,10 @@ struct Bench {
 
 impl Bench {
     fn new(nodes: usize, generation: Generation) -> Self {
-        let registry = Registry::start();
+        Self::at(Rc::new(Registry::start()), nodes, generation)
+    }
+
+    fn at(registry: Rc<Registry>, nodes: usize, generation: Generation) -> Self {
         registry.push("chime", "1", &Image::tiny());
         registry.push("chime", "2", &Image::busybox(&["true"]));
         let endpoint = format!("registry.runbook.test:{}", registry.port());
@@ -129,6 +133,26 @@ fn a_node_with_a_template_of_1_22_gets_a_table_and_one_restart() {
     bench.nodes.pull(node, &bench.image).unwrap_or_else(|e| panic!("{e}\n{}", bench.nodes.containerd_log(node)));
     bench.nothing_is_left_to_do();
     assert_eq!(restarts(), 1, "and none afterwards");
+}
+
+#[test]
+fn killed_on_the_way_it_comes_to_the_same_end() {
+    // With a template: a file, and a restart when the step ends. Passwords of the lab's users are salted.
+    let told = |bench: &Bench| {
+        let told = Tree::of("/nonexistent").differences(&bench.nodes.lab().host("h1").changes());
+        settings(&told).into_iter().filter(|line| !line.contains("etc/shadow")).collect::<Vec<_>>()
+    };
+    let whole = Bench::new(1, Generation::Mirrors);
+    whole.runbook("\"h1\"", "");
+    drop(whole.env.run(&["exec", "r.toml", "--yes"]).ok());
+    for cut in cuts(&whole.env.journal()) {
+        let bench = Bench::at(Rc::clone(&whole.registry), 1, Generation::Mirrors);
+        bench.runbook("\"h1\"", "");
+        bench.env.cut_and_resume(&["exec", "r.toml", "--yes"], &cut);
+        assert_eq!(told(&bench), told(&whole), "{cut}");
+        assert!(bench.nodes.calls(bench.nodes.lab().host("h1")).contains("snap restart"), "{cut}");
+        bench.nothing_is_left_to_do();
+    }
 }
 
 #[test]

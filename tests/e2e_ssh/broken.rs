@@ -6,7 +6,7 @@ use runbook_model::event::{Event, RunOutcome, StepOutcome};
 use runbook_tests::{SshLab, TestEnv, wait_until};
 use rustix::process::Signal;
 
-use crate::support::{ended, journal, runbook};
+use crate::support::{ended, runbook};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -58,10 +58,10 @@ fn a_connection_that_is_cut_leaves_the_command_in_doubt() {
     wait_until("the script runs", SOON, || lab.host("h1").path("/srv/pid").exists());
     lab.host_mut("h1").stop();
     let out = running.wait().code(1).last_line("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed");
-    let (outcome, reason) = ended(&journal(&env), "endless", "h1");
+    let (outcome, reason) = ended(&env.journal(), "endless", "h1");
     assert_eq!(outcome, StepOutcome::Unreachable, "{out}");
     assert!(reason.contains("doubt") || reason.contains("not known"), "{reason}");
-    assert_eq!(ended(&journal(&env), "endless", "h2").0, StepOutcome::Changed);
+    assert_eq!(ended(&env.journal(), "endless", "h2").0, StepOutcome::Changed);
     assert!(!lab.host("h2").path("/srv/after").exists());
 }
 
@@ -73,7 +73,7 @@ fn a_command_that_never_returns_is_ended_by_the_time_of_its_step() {
         .last_line("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed")
         .stderr_has("time");
     assert_gone(&lab);
-    assert_eq!(ended(&journal(&env), "endless", "h1").0, StepOutcome::Failed);
+    assert_eq!(ended(&env.journal(), "endless", "h1").0, StepOutcome::Failed);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_cancelled_run_leaves_nothing_running_on_the_host() {
     let out = running.wait().code(6);
     assert!(out.stdout.lines().last().is_some_and(|l| l.starts_with("cancelled: 2 steps, ")), "{out}");
     assert_gone(&lab);
-    let records = journal(&env);
+    let records = env.journal();
     assert!(matches!(
         records.last().map(|r| &r.event),
         Some(Event::RunFinished { outcome: RunOutcome::Cancelled, .. })
@@ -99,8 +99,8 @@ fn a_host_that_hangs_costs_its_step_and_no_more() {
     let out = env.run(&["exec", "x.toml"]).code(1);
     lab.host("h1").thaw();
     assert!(out.stdout.ends_with("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed\n"), "{out}");
-    assert!(!ended(&journal(&env), "endless", "h1").0.is_ok());
-    assert_eq!(ended(&journal(&env), "endless", "h2").0, StepOutcome::Changed);
+    assert!(!ended(&env.journal(), "endless", "h1").0.is_ok());
+    assert_eq!(ended(&env.journal(), "endless", "h2").0, StepOutcome::Changed);
 }
 
 #[test]

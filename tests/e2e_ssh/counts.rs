@@ -7,7 +7,7 @@ use std::time::Duration;
 use runbook_model::event::{Event, StepOutcome};
 use runbook_tests::{Outcome, SshHost, SshLab, TestEnv, Traffic, Tree, Wire, tests_dir};
 
-use crate::support::{ended, journal, last_run, runbook, text};
+use crate::support::{ended, runbook, text};
 
 /// Far enough that what can go together does, however busy this computer is.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
@@ -140,7 +140,7 @@ fn the_journal_waits_for_the_disk_once_for_each_change() {
     let w20 = W20::new();
     let first = syncs(&w20.env, &["exec", "w20.toml"], APPLIED);
     w20.assert_converged();
-    let intended = journal(&w20.env).iter().filter(|r| matches!(r.event, Event::Intended { .. })).count();
+    let intended = w20.env.journal().iter().filter(|r| matches!(r.event, Event::Intended { .. })).count();
     assert!(intended >= 19, "each change is in the journal before it is made: {intended}");
     // The first and the last event; the runbook beside the journal, and the way to both; once for this installation, its key.
     const START: usize = 5;
@@ -148,7 +148,7 @@ fn the_journal_waits_for_the_disk_once_for_each_change() {
     assert!((intended..=intended + START + KEY).contains(&first), "{first} times for {intended} changes");
 
     let second = syncs(&w20.env, &["exec", "w20.toml"], UNCHANGED);
-    assert_eq!(second, START, "{}", last_run(&w20.env).display());
+    assert_eq!(second, START, "{}", w20.env.last_run().display());
 }
 
 /// `slow` gives the engine time to look ahead at all others; each of these then meets something else than was there.
@@ -226,7 +226,7 @@ fn what_was_seen_before_a_change_is_not_believed_after_it() {
     env.write("x.toml", runbook(&lab, "root", "", STALE));
 
     let out = env.run(&["exec", "x.toml"]).ok();
-    let records = journal(&env);
+    let records = env.journal();
     let outcomes = ["slow", "make", "watched", "same", "edited", "guarded", "again", "state", "start"]
         .map(|step| (step, ended(&records, step, "h1").0));
     use StepOutcome::{Changed, Skipped, Unchanged};
@@ -277,7 +277,7 @@ fn what_is_looked_at_while_it_changes_is_not_believed_either() {
     };
     env.write("x.toml", runbook(&lab, "root", "", &(1..=12).map(pair).collect::<String>()));
     let out = env.run(&["exec", "x.toml"]).ok();
-    let records = journal(&env);
+    let records = env.journal();
     for n in 1..=12 {
         assert_eq!(ended(&records, &format!("set_{n}"), "h1").0, StepOutcome::Changed, "{n}: {out}");
         assert_eq!(ended(&records, &format!("see_{n}"), "h1").0, StepOutcome::Unchanged, "{n}: {out}");

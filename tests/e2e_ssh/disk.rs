@@ -4,7 +4,7 @@ use runbook_model::event::StepOutcome;
 use runbook_tests::{LOGIN_FREE, SshLab, TestEnv};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{assert_as_before, changes, ended, journal, runbook, stat, text};
+use crate::support::{assert_as_before, changes, ended, runbook, stat, text};
 
 /// Bytes that do not compress and are the same each time.
 fn noise(size: usize) -> Vec<u8> {
@@ -68,7 +68,7 @@ fn a_file_that_its_check_refuses_leaves_the_old_one() {
         .last_line("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed")
         .stderr_has("Syntax error");
     assert_as_before(&lab, &before);
-    assert_eq!(ended(&journal(&env), "checked", "h1").0, StepOutcome::Failed);
+    assert_eq!(ended(&env.journal(), "checked", "h1").0, StepOutcome::Failed);
     env.write("good.toml", runbook(&lab, "root", "", &steps("echo new\\n")));
     env.run(&["exec", "good.toml"]).ok();
     assert_eq!(text(&lab, "h1", "/etc/app.sh"), "echo new\n");
@@ -96,7 +96,7 @@ fn a_full_disk_is_said_and_the_old_file_stays() {
         .map(|e| e.file_name())
         .collect();
     assert_eq!(left, ["data"], "nothing half is left");
-    assert_eq!(ended(&journal(&env), "push", "h2").0, StepOutcome::Changed, "the other host is finished");
+    assert_eq!(ended(&env.journal(), "push", "h2").0, StepOutcome::Changed, "the other host is finished");
 }
 
 #[test]

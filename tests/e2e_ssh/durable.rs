@@ -1,12 +1,13 @@
 //! Runs that are killed on the way, on real hosts: resumed they come to the same end, undone they leave the hosts as they were.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use runbook_model::event::{Event, Record};
-use runbook_tests::{SshLab, TestEnv, Tree, wait_until};
+use runbook_model::event::Event;
+use runbook_tests::{SshLab, TestEnv, Tree, cuts, every_cut, wait_until};
 use rustix::process::Signal;
 
-use crate::support::{assert_as_before, changes, journal, last_run, runbook, text};
+use crate::support::{assert_as_before, changes, runbook, text};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -61,9 +62,6 @@ on = "h2"
 with = { script = "echo paid >> /srv/ledger" }
 "#;
 
-/// The names of the steps.
-const STEP_NAMES: [&str; 8] = ["folders", "conf", "motd", "count", "current", "old", "guarded", "ledger"];
-
 fn lab() -> SshLab {
     let lab = SshLab::start(2);
     for host in lab.hosts() {
@@ -81,59 +79,26 @@ fn end(lab: &SshLab) -> Vec<Vec<String>> {
     changes(lab).iter().map(|tree| empty.differences(tree).into_iter().filter(own).collect()).collect()
 }
 
-/// The numbers of the records of an undisturbed run that are worth a cut: one of each kind of event, and of each kind of change.
-fn cuts(records: &[Record]) -> Vec<u64> {
-    let mut kinds = std::collections::BTreeMap::new();
-    for record in records {
-        let value = serde_json::to_value(&record.event).expect("an event is JSON");
-        let step = value.pointer("/instance/step").map(ToString::to_string).unwrap_or_default();
-        let kind = match &record.event {
-            Event::Intended { .. } | Event::Changed { .. } => format!("{} {step}", value["kind"]),
-            _ => value["kind"].to_string(),
-        };
-        kinds.entry(kind).or_insert(record.seq);
-    }
-    kinds.into_values().collect()
-}
-
 #[test]
 fn a_killed_run_comes_to_the_same_end() {
     let (whole, env) = (lab(), TestEnv::new());
     env.write("x.toml", runbook(&whole, "root", "", STEPS));
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 8 steps, 8 changed, 0 unchanged, 0 skipped, 0 failed");
-    let (records, wanted) = (journal(&env), end(&whole));
+    let (records, wanted) = (env.journal(), end(&whole));
     assert_eq!(text(&whole, "h1", "/srv/app/count"), "once\n");
-    let every = std::env::var_os("RUNBOOK_SOAK_EVERY_CUT").is_some();
-    let chosen = if every { (1..records.len() as u64).collect() } else { cuts(&records) };
-    let mut at: Vec<String> = chosen.into_iter().map(|record| format!("@{record}")).collect();
-    // A dozen by kind, and some that nobody chose; the seed is said where it fails.
-    let seed = u64::from(std::process::id());
-    at.extend([seed * 31, seed * 17].iter().map(|n| format!("@{}", 2 + n % (records.len() as u64 - 2))));
-    let after = if every { STEP_NAMES.as_slice() } else { &["count", "ledger", "conf", "guarded"] };
-    at.extend(after.iter().map(|step| format!("{step}:after")));
-    for cut in at.iter().filter(|cut| **cut != format!("@{}", records.len())) {
+    // `STEP:CALL:after`: the change was made, and nobody heard so.
+    let after = records.iter().filter_map(|record| match &record.event {
+        Event::Intended { instance, call, .. } => Some((instance.step.as_str(), *call)),
+        _ => None,
+    });
+    let after = after.filter(|(step, _)| every_cut() || ["count", "ledger", "conf", "guarded"].contains(step));
+    let after: BTreeSet<String> = after.map(|(step, call)| format!("{step}:{call}:after")).collect();
+    for cut in cuts(&records).into_iter().chain(after) {
         let (lab, env) = (lab(), TestEnv::new());
         env.write("x.toml", runbook(&lab, "root", "", STEPS));
-        // `:after` names the first call that changes something, whichever that is.
-        let cut = match cut.strip_suffix(":after") {
-            None => cut.clone(),
-            Some(step) => {
-                let call = records.iter().find_map(|record| match &record.event {
-                    Event::Intended { instance, call, .. } if instance.step == step => Some(*call),
-                    _ => None,
-                });
-                format!("{step}:{}:after", call.expect("the step changes something"))
-            }
-        };
-        let killed = env.run(&["exec", "x.toml", "--drill-kill", &cut]);
-        assert_eq!(killed.signal, Some(9), "{cut} (seed {seed}): {killed}");
-        let out = env.run(&["resume"]);
-        // Where answers came in another order than in the first run, that was its last record.
-        if out.stderr.contains("came to its end") {
-            continue;
+        if env.cut_and_resume(&["exec", "x.toml"], &cut) {
+            assert_eq!(end(&lab), wanted, "{cut}");
         }
-        assert_eq!(out.code, Some(0), "{cut} (seed {seed}): {out}");
-        assert_eq!(end(&lab), wanted, "{cut} (seed {seed}): {out}");
     }
 }
 
@@ -152,7 +117,7 @@ fn an_undo_leaves_the_hosts_as_they_were() {
     env.run(&["exec", "x.toml"]).ok();
     let after = end(&lab);
     // The undo itself is killed, and undone again.
-    let records = journal(&env).len();
+    let records = env.journal().len();
     let killed = env.run(&["undo", "--drill-kill", &format!("@{}", records + 9)]);
     assert_eq!(killed.signal, Some(9), "{killed}");
     env.run(&["next"]).ok().stdout_has("runbook undo");
@@ -194,7 +159,7 @@ fn a_command_that_is_at_work_when_we_die_is_waited_for() {
     lab.host("h1").machine().put("/srv/go", "", 0o644);
     resumed.wait().ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
     assert_eq!(text(&lab, "h1", "/srv/slow"), "begun\nended\n", "it was run once");
-    let said = journal(&env).iter().any(|record| {
+    let said = env.journal().iter().any(|record| {
         matches!(&record.event, Event::Changed { response, .. }
         if serde_json::to_string(response).expect("JSON").contains("said"))
     });
@@ -216,7 +181,7 @@ fn a_command_that_went_down_with_its_host_needs_a_person() {
     env.run(&["resume"]).code(5).stderr_has("needs you");
     assert!(!lab.host("h1").path("/srv/after").exists());
     env.run(&["exec", "x.toml"]).code(4).stderr_has("did not come to its end").stderr_has("--abandon");
-    let run = last_run(&env).file_name().expect("a run has a name").to_string_lossy().into_owned();
+    let run = env.last_run().file_name().expect("a run has a name").to_string_lossy().into_owned();
     env.run(&["resolve", &run, "slow", "--done", "--because", "I finished it"]).ok();
     env.run(&["resume"]).ok().last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
     assert_eq!(text(&lab, "h1", "/srv/slow"), "begun\n");

@@ -3,7 +3,7 @@
 use runbook_model::event::StepOutcome;
 use runbook_tests::{LOGIN_FREE, LOGIN_PASSWORD, LOGIN_PLAIN, PASSWORD, SshLab, TestEnv, Tree};
 
-use crate::support::{assert_as_before, changes, ended, journal, runbook, stat, text};
+use crate::support::{assert_as_before, changes, ended, runbook, stat, text};
 
 const STEPS: &str = r#"
 [inputs.sudo]
@@ -116,5 +116,5 @@ fn without_rights_a_directory_of_root_cannot_be_written() {
         .stderr_has("Permission denied")
         .stderr_has("/etc/app.conf");
     assert_as_before(&lab, &before);
-    assert_eq!(ended(&journal(&env), "file", "h1").0, StepOutcome::Failed);
+    assert_eq!(ended(&env.journal(), "file", "h1").0, StepOutcome::Failed);
 }

@@ -3,7 +3,7 @@
 use runbook_model::event::{Event, StepOutcome};
 use runbook_tests::{SshLab, TestEnv, Tree};
 
-use crate::support::{assert_as_before, changes, ended, journal, runbook, stat, text};
+use crate::support::{assert_as_before, changes, ended, runbook, stat, text};
 
 /// Every kind of change of the core plugin, with hosts in between.
 const STEPS: &str = r#"
@@ -121,7 +121,8 @@ fn a_plan_of_fresh_hosts_changes_nothing_and_an_exec_makes_them_so() {
     // One host is spoilt: it alone is mended.
     lab.host("h2").machine().put("/srv/app/config", "spoilt\n", 0o600);
     env.run(&["exec", "x.toml"]).ok();
-    let changed: Vec<String> = journal(&env)
+    let changed: Vec<String> = env
+        .journal()
         .iter()
         .filter_map(|r| match &r.event {
             Event::StepFinished { instance, outcome: StepOutcome::Changed, .. } => Some(instance.to_string()),
@@ -212,7 +213,7 @@ with = { argv = ["touch", "/srv/second"] }
     let there = |host: &str, path: &str| lab.host(host).path(path).exists();
     assert!(there("h1", "/srv/first") && there("h3", "/srv/first") && !there("h2", "/srv/first"));
     assert!(["h1", "h2", "h3"].iter().all(|host| !there(host, "/srv/second")));
-    assert_eq!(ended(&journal(&env), "first", "h2").0, StepOutcome::Failed);
+    assert_eq!(ended(&env.journal(), "first", "h2").0, StepOutcome::Failed);
 
     // One after the other: those behind the one that failed are not begun.
     env.write(
@@ -226,5 +227,5 @@ with = { argv = ["touch", "/srv/second"] }
     );
     env.run(&["exec", "y.toml"]).code(1);
     assert!(there("h1", "/srv/third") && !there("h3", "/srv/third"));
-    assert_eq!(ended(&journal(&env), "first", "h3").0, StepOutcome::Skipped);
+    assert_eq!(ended(&env.journal(), "first", "h3").0, StepOutcome::Skipped);
 }

@@ -3,7 +3,7 @@
 use runbook_model::event::StepOutcome;
 use runbook_tests::{LOGIN_FREE, SshLab, TestEnv};
 
-use crate::support::{assert_as_before, changes, ended, journal, runbook};
+use crate::support::{assert_as_before, changes, ended, runbook};
 
 const TOUCH: &str = "[[step]]\nid = \"touch\"\nuses = \"core/command\"\non = [\"h1\", \"h2\"]\nwith = { argv = [\"touch\", \"/srv/touched\"] }\n";
 
@@ -19,7 +19,7 @@ fn a_changed_key_is_refused_with_what_to_do() {
         let before = changes(&lab);
         let out = env.run(&[verb, "x.toml"]);
         if verb == "exec" {
-            let (outcome, reason) = ended(&journal(&env), "touch", "h1");
+            let (outcome, reason) = ended(&env.journal(), "touch", "h1");
             assert!(!outcome.is_ok(), "{out}");
             for part in
                 ["its host key has changed", &fingerprint, "ssh-keygen -f", lab.host("h1").known_hosts_line().trim()]
@@ -45,7 +45,7 @@ fn an_unknown_key_is_refused_with_the_line_to_add() {
         .replace(&lab.known_hosts().display().to_string(), &known.display().to_string());
     env.write("x.toml", text);
     env.run(&["exec", "x.toml"]).code(1).stderr_has("its host key is not known");
-    let (_, reason) = ended(&journal(&env), "touch", "h1");
+    let (_, reason) = ended(&env.journal(), "touch", "h1");
     let line = lab.host("h1").known_hosts_line();
     assert!(reason.contains(line.trim()), "{reason}");
     assert_eq!(lab.host("h1").logins(), 0);
@@ -91,7 +91,7 @@ fn a_jump_host_with_another_key_is_the_end_of_the_way() {
     lab.host_mut("jump").start();
     env.run(&["exec", "x.toml"]).code(1).stderr_has("jump").stderr_has("its host key has changed");
     assert_eq!(lab.host("h1").connections(), 0);
-    assert!(!ended(&journal(&env), "touch", "h1").0.is_ok());
+    assert!(!ended(&env.journal(), "touch", "h1").0.is_ok());
 }
 
 #[test]
@@ -107,15 +107,15 @@ fn a_host_that_is_down_is_unreachable_and_the_others_are_finished() {
         .code(1)
         .last_line("failed: 2 steps, 0 changed, 0 unchanged, 1 skipped, 1 failed")
         .stderr_has("is the machine up");
-    assert_eq!(ended(&journal(&env), "touch", "h1").0, StepOutcome::Unreachable);
-    assert_eq!(ended(&journal(&env), "touch", "h2").0, StepOutcome::Changed);
+    assert_eq!(ended(&env.journal(), "touch", "h1").0, StepOutcome::Unreachable);
+    assert_eq!(ended(&env.journal(), "touch", "h2").0, StepOutcome::Changed);
     assert!(lab.host("h2").path("/srv/touched").exists() && !lab.host("h2").path("/srv/later").exists());
 
     // Where the step can do without it, the run goes on.
     env.write("x.toml", runbook(&lab, "root", "", &two.replace("on = [", "on_unreachable = \"skip\"\non = [")));
     env.run(&["exec", "x.toml"]).ok().last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed");
     assert!(lab.host("h2").path("/srv/later").exists());
-    assert_eq!(ended(&journal(&env), "touch", "h1").0, StepOutcome::Skipped);
+    assert_eq!(ended(&env.journal(), "touch", "h1").0, StepOutcome::Skipped);
     // A plan says the same of it.
     let out = env.run(&["plan", "x.toml"]).ok();
     assert!(out.stdout.contains("skipped"), "{out}");

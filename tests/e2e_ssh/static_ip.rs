@@ -7,7 +7,7 @@ use runbook_model::event::StepOutcome;
 use runbook_tests::{LOGIN_FREE, Renderer, SshLab, TestEnv, wait_until};
 use rustix::process::Signal;
 
-use crate::support::{ended, journal, last_run};
+use crate::support::ended;
 
 /// Generous: what it bounds is a machine that never comes back.
 const SOON: Duration = Duration::from_secs(240);
@@ -95,7 +95,7 @@ fn an_additional_address_is_taken_stays_and_goes_with_an_undo() {
     assert_eq!(files(&lab), before);
     assert!(!lab.host("h1").path(GUARD).exists());
     // What else stands in the files is nobody's business.
-    let journal = std::fs::read_to_string(last_run(&env).join("journal.jsonl")).expect("a run has a journal");
+    let journal = std::fs::read_to_string(env.last_run().join("journal.jsonl")).expect("a run has a journal");
     assert!(journal.contains("60-wifi.yaml") && !journal.contains("sesame"), "{journal}");
 }
 
@@ -203,7 +203,7 @@ fn a_machine_that_cannot_be_reached_afterwards_takes_it_back() {
         .stderr_has("took it back");
     assert_eq!((has(&lab), files(&lab)), (vec![1], before));
     assert!(lab.host("h1").answers() && !lab.host("h1").path("/srv/after").exists());
-    let (outcome, reason) = ended(&journal(&env), "take", "h1");
+    let (outcome, reason) = ended(&env.journal(), "take", "h1");
     assert_eq!(outcome, StepOutcome::Failed, "{reason}");
 }
 

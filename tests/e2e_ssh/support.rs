@@ -1,9 +1,7 @@
 //! What these tests share.
 
-use std::path::PathBuf;
-
 use runbook_model::event::{Event, Record, StepOutcome};
-use runbook_tests::{SshLab, TestEnv, Tree};
+use runbook_tests::{SshLab, Tree};
 
 /// A runbook with these steps for the hosts of the lab.
 pub(crate) fn runbook(lab: &SshLab, user: &str, more: &str, steps: &str) -> String {
@@ -20,18 +18,6 @@ pub(crate) fn assert_as_before(lab: &SshLab, before: &[Tree]) {
     for (host, was) in lab.hosts().iter().zip(before) {
         assert_eq!(was.differences(&host.changes()), Vec::<String>::new(), "{} was to stay as it was", host.name());
     }
-}
-
-/// The folder of the latest run.
-pub(crate) fn last_run(env: &TestEnv) -> PathBuf {
-    let entries = std::fs::read_dir(env.xdg().join("state/runbook/runs")).expect("a run was begun");
-    entries.map(|e| e.expect("a directory of our own can be read").path()).max().expect("a run was begun")
-}
-
-/// The journal of the latest run.
-pub(crate) fn journal(env: &TestEnv) -> Vec<Record> {
-    let text = std::fs::read_to_string(last_run(env).join("journal.jsonl")).expect("a run has a journal");
-    runbook_model::journal::decode(&text).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// How a step ended on a host, and why.

@@ -70,6 +70,16 @@ impl TestEnv {
         self.dir.path().join("xdg")
     }
 
+    /// The folder of the latest run.
+    ///
+    /// # Panics
+    ///
+    /// When no run was begun.
+    pub fn last_run(&self) -> PathBuf {
+        let runs = std::fs::read_dir(self.xdg().join("state/runbook/runs")).expect("a run was begun");
+        runs.map(|entry| entry.expect("a directory of our own can be read").path()).max().expect("a run was begun")
+    }
+
     /// Writes a file below the working directory.
     ///
     /// # Panics
@@ -117,6 +127,11 @@ impl TestEnv {
     #[must_use = "say how it is to end"]
     pub fn run(&self, args: &[&str]) -> Outcome {
         Outcome::of(&mut self.command(args))
+    }
+
+    /// Grants the plugins from elsewhere in a runbook what they ask for.
+    pub fn grant(&self, file: &str) {
+        drop(self.run(&["grant", file, "--yes"]).ok());
     }
 
     /// Starts `runbook ARGS`.

@@ -13,6 +13,7 @@
 
 mod cluster;
 mod component;
+mod cuts;
 mod env;
 mod lan;
 mod machine;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use cluster::Cluster;
 pub use component::component;
+pub use cuts::{cuts, every_cut};
 pub use env::TestEnv;
 pub use lan::{Lan, Renderer};
 pub use machine::{Machine, MachineSpec};

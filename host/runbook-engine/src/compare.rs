@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
+use runbook_model::consent::Consent;
 use runbook_model::event::StepOutcome;
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::history::Attempt;
@@ -70,7 +71,7 @@ pub async fn compare(
     let Uses::Action { plugin, action: name } = &step.uses else {
         return differs("the step includes a runbook now".to_owned());
     };
-    let Some((action, standard)) = actions.action(plugin, name) else {
+    let Some((action, consent)) = actions.action(plugin, name) else {
         return differs(format!("there is no action {plugin}/{name} any more"));
     };
     let Some(started) = &attempt.past.started else { return differs("it did not begin".to_owned()) };
@@ -82,7 +83,7 @@ pub async fn compare(
         shared: Arc::clone(shared),
         world: Arc::clone(&shared.backend),
         instance: attempt.instance.clone(),
-        grants: Arc::new(grants(step, action, standard, &started.inputs, &started.roles)),
+        grants: Arc::new(grants(step, action, consent, &started.inputs, &started.roles)),
         secrets: runbook_model::call::secrets_of_inputs(&started.inputs),
         roles: started.roles.clone(),
         cluster: step.cluster.clone(),
@@ -123,13 +124,19 @@ pub async fn compare(
 }
 
 /// What a step of this action may do with these inputs, on these machines.
-pub fn grants(step: &Step, action: &Action, standard: bool, inputs: &Value, roles: &[(String, Vec<String>)]) -> Grants {
+pub fn grants(
+    step: &Step,
+    action: &Action,
+    consent: Consent,
+    inputs: &Value,
+    roles: &[(String, Vec<String>)],
+) -> Grants {
     Grants::new(Terms {
         targets: &broker::targets(roles, step.cluster.as_deref()),
         action,
         inputs,
         computed: &Default::default(),
         allow: &step.allow,
-        standard,
+        consent,
     })
 }

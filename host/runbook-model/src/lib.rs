@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod call;
+pub mod consent;
 pub mod delta;
 pub mod diagnostic;
 pub mod duration;
@@ -17,6 +18,7 @@ pub mod inputs;
 pub mod journal;
 pub mod manifest;
 pub mod overlay;
+pub mod pack_source;
 pub mod parse;
 pub mod plan;
 pub mod prepare;

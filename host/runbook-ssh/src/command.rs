@@ -325,7 +325,8 @@ fn split(word: &[u8], files: &[(String, Vec<u8>)]) -> Word {
     pieces
 }
 
-/// Bytes as the worker reads them: `S` is text for the shell behind it, `F` an operation on files, `D` data for one.
+/// Bytes as the worker reads them: `S` is text for the shell behind it, `F` an operation on files, `D` data for one, `B` process groups that
+/// must be gone before the operation that follows.
 pub(crate) fn block(letter: char, bytes: &[u8]) -> Vec<u8> {
     let mut block = format!("{letter} {}\n", bytes.len()).into_bytes();
     block.extend_from_slice(bytes);

@@ -56,10 +56,13 @@ pub(crate) fn boot_id_of(prior: &Prior) -> &str {
     }
 }
 
-/// Whether the exit code alone could not stand for the answer: then a change's output is kept, too.
+/// Whether a change's output is kept: where nothing else tells how it ended, and doing it again would not give its answer, or takes so
+/// long that somebody watches it, and should not end because nobody listens any more.
 pub(crate) fn is_precious(act: &SshAct) -> bool {
     match act {
-        SshAct::Run { done_when, undo, .. } => done_when.is_none() && *undo != Undo::Harmless,
+        SshAct::Run { pipeline, done_when, undo, .. } => {
+            done_when.is_none() && (*undo != Undo::Harmless || pipeline.iter().any(|command| command.follow))
+        }
         SshAct::Http { undo, .. } => *undo != Undo::Harmless,
         SshAct::Reboot { .. } | SshAct::Confirm { .. } => false,
     }
@@ -162,6 +165,10 @@ async fn ended(
     }
     if done(machine, change.done_when, sources, ctx).await? == Some(true) {
         return Ok(Finding::Done(Answer::Outcome(Outcome::Already)));
+    }
+    if *change.undo == Undo::Harmless {
+        // Its end may be that nobody listened any more, and its answer is lost.
+        return Ok(Finding::NotDone);
     }
     let text = format!(
         "runbook: {what} ended on {name} after the connection to it was lost; what it wrote was lost with the connection\n"

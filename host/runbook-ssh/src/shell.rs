@@ -193,10 +193,14 @@ impl Shell {
     fn text(&mut self, items: &[Arc<Item>], specs: &[FrameSpec]) -> (Vec<u8>, usize) {
         let mut text = Vec::new();
         let mut operations = 0;
-        // What an earlier command left behind could write in between: the shell looks for that.
-        if self.kind == Kind::Perl && self.previous.is_empty() {
+        if self.kind == Kind::Perl {
             for (item, spec) in items.iter().zip(specs) {
                 let Some(operation) = item.operation(&spec.nonce) else { break };
+                if operations == 0 && !self.previous.is_empty() {
+                    // What an earlier command left behind could write in between.
+                    let groups = self.previous.iter().map(|group| format!(" {group}")).collect::<String>();
+                    text.extend(block('B', format!("{}{groups}", spec.nonce).as_bytes()));
+                }
                 text.extend(operation);
                 operations += 1;
             }

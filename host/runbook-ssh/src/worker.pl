@@ -1,8 +1,9 @@
 # The helper of a machine that has perl: does what is asked of files by itself, and hands everything else to a shell.
 #
 # It reads blocks, a letter and a length on a line and so many bytes: S is text for the shell; F is a file operation, as fields
-# with their lengths before them (a nonce, a name, its arguments); D is data for the operation before it. It answers as the shell
-# would, with the same marks; see frame.rs, and files/ for what the operations mean.
+# with their lengths before them (a nonce, a name, its arguments); D is data for the operation before it; B is the nonce of the one
+# that follows, and the process groups of earlier commands: where one is still alive, it could write in between, and nothing is done
+# any more. It answers as the shell would, with the same marks; see frame.rs, and files/ for what the operations mean.
 use strict;
 our ($sh, $to_sh, $temp, $sha);
 my $umask = umask;
@@ -488,6 +489,12 @@ binmode DATA;
 while (my ($letter, $length) = block()) {
     my $b = bytes($length);
     if ($letter eq "F") { operate(unpack "(N/a*)*", $b) }
+    elsif ($letter eq "B") {
+        my ($nonce, @groups) = split / /, $b;
+        next if !grep { kill 0, -$_ } @groups;
+        put(*STDOUT, "$nonce B \n") && put(*STDERR, "$nonce B \n");
+        exit;
+    }
     elsif ($letter eq "S") {
         if (!$sh) {
             local $SIG{PIPE} = "DEFAULT";

@@ -180,13 +180,24 @@ async fn what_left_no_word_is_unclear_unless_something_else_tells() {
 }
 
 #[tokio::test]
-async fn output_that_was_not_kept_is_said_to_be_lost() {
+async fn an_answer_is_never_made_up_of_what_was_not_kept() {
     for flavour in FLAVOURS {
         let world = World::new(flavour);
+        // Whether its end is its own, or that nobody listened any more, nobody knows.
         let change = run(vec![sh("echo out; exit 4")], None, Undo::Harmless);
         let before = prior(&world, &change).await;
         act(&world, &change, &session(&world, 1, 1)).await.unwrap();
-        // It ended; only the journal does not know.
+        assert_eq!(settle(&world.again(), &change, &before, &session(&world, 2, 1)).await, Finding::NotDone);
+        // What somebody watches is kept, although doing it again were harmless.
+        let followed = Command { follow: true, ..sh("echo out; exit 4") };
+        let change = run(vec![followed], None, Undo::Harmless);
+        let first = act(&world.again(), &change, &session(&world, 2, 3)).await.unwrap();
+        let second = done(settle(&world.again(), &change, &before, &session(&world, 3, 3)).await);
+        assert_eq!(second, first, "{flavour:?}");
+
+        let world = World::new(flavour);
+        let change = run(vec![sh("echo out; exit 4")], Some(argv(&["false"])), Undo::ByHand("x".into()));
+        act(&world, &change, &session(&world, 1, 1)).await.unwrap();
         let output = done(settle(&world.again(), &change, &before, &session(&world, 2, 1)).await);
         assert_eq!((output.exit, output.stdout.0.as_slice()), (Exit::Code(4), &b""[..]), "{flavour:?}");
         assert!(output.stderr.lossy().contains("lost with the connection"));
