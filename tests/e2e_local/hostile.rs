@@ -23,7 +23,12 @@ impl World {
         Self { env, inside, outside }
     }
 
-    fn exec(&self, how: &str, allow: &str) -> Outcome {
+    /// Runs it with all that it asks for.
+    fn exec(&self, how: &str) -> Outcome {
+        self.exec_with(how, "", true)
+    }
+
+    fn exec_with(&self, how: &str, allow: &str, granted: bool) -> Outcome {
         let text = format!(
             r#"schema = 1
 name = "hostile"
@@ -52,31 +57,22 @@ with = {{ how = "{how}", inside = "{}", outside = "{}" }}
             self.outside.display()
         );
         self.env.write("x.toml", text);
+        if granted {
+            self.env.grant("x.toml");
+        }
         self.env.run(&["exec", "x.toml"])
     }
 }
 
-const ASKED: &str = "allow = \"asked\"";
-
 #[test]
-fn without_consent_it_does_not_run_and_its_asks_are_listed() {
+fn without_consent_it_does_not_run_whatever_the_step_allows() {
     let w = World::new();
     let before = Tree::of(w.env.dir());
-    for allow in ["", "allow = []"] {
-        let out = w
-            .exec("own link", allow)
-            .code(4)
-            .stderr_has("files.write")
-            .stderr_has("Writes below the folder that it was given.")
-            .stderr_has("ssh.change")
-            .stderr_has("Makes files there.")
-            .stderr_has("allow = \"asked\"");
+    for allow in ["", "allow = []", "allow = \"asked\""] {
+        let out =
+            w.exec_with("own link", allow, false).code(4).stderr_has("hostile").stderr_has("runbook grant x.toml");
         assert_eq!(out.stdout, "");
     }
-    // A part of what it asks for is not enough either.
-    w.exec("own link", "allow = [{ call = \"files.write\", path = \"${input.inside}/**\" }]")
-        .code(4)
-        .stderr_has("ssh.change");
     let changed: Vec<String> = before
         .differences(&Tree::of(w.env.dir()))
         .into_iter()
@@ -111,7 +107,7 @@ fn what_it_was_not_granted_is_denied_and_does_not_happen() {
     ] {
         let w = World::new();
         let (inside, outside) = (Tree::of(&w.inside), Tree::of(&w.outside));
-        let out = w.exec(how, ASKED);
+        let out = w.exec(how);
         assert_eq!(out.code, Some(1), "{how}: {out}");
         let out = out.last_line("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed").nowhere("hunter2");
         inside.assert_untouched();
@@ -130,7 +126,7 @@ fn what_it_was_not_granted_is_denied_and_does_not_happen() {
 fn a_link_that_it_made_itself_is_no_way_out() {
     let w = World::new();
     let outside = Tree::of(&w.outside);
-    let out = w.exec("own link", ASKED).code(1);
+    let out = w.exec("own link").code(1);
     outside.assert_untouched();
     let records = records(&runs(&w.env)[0]);
     assert_eq!(outcomes(&records)[0].1, StepOutcome::Denied, "{out}");
@@ -140,7 +136,7 @@ fn a_link_that_it_made_itself_is_no_way_out() {
 fn a_forged_handle_is_the_end_of_it() {
     let w = World::new();
     let (inside, outside) = (Tree::of(&w.inside), Tree::of(&w.outside));
-    w.exec("another host", ASKED).code(1).last_line("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed");
+    w.exec("another host").code(1).last_line("failed: 1 steps, 0 changed, 0 unchanged, 0 skipped, 1 failed");
     inside.assert_untouched();
     outside.assert_untouched();
 }
@@ -149,7 +145,7 @@ fn a_forged_handle_is_the_end_of_it() {
 fn a_denied_call_that_it_keeps_quiet_about_is_in_the_journal() {
     let w = World::new();
     let outside = Tree::of(&w.outside);
-    drop(w.exec("swallow", ASKED));
+    drop(w.exec("swallow"));
     outside.assert_untouched();
     let records = records(&runs(&w.env)[0]);
     assert!(records.iter().any(|r| matches!(&r.event, Event::Denied { .. })), "{records:?}");
@@ -159,7 +155,7 @@ fn a_denied_call_that_it_keeps_quiet_about_is_in_the_journal() {
 fn granted_arguments_reach_the_program_as_they_are() {
     let w = World::new();
     let outside = Tree::of(&w.outside);
-    let out = w.exec("literal", ASKED);
+    let out = w.exec("literal");
     outside.assert_untouched();
     let records = records(&runs(&w.env)[0]);
     let said = records.iter().find_map(|r| match &r.event {
@@ -173,7 +169,7 @@ fn granted_arguments_reach_the_program_as_they_are() {
 fn a_secret_that_the_step_does_not_hold_stays_out_of_reach() {
     for how in ["secret", "secret token"] {
         let w = World::new();
-        drop(w.exec(how, ASKED));
+        drop(w.exec(how));
         let text = std::fs::read_to_string(w.inside.join("a")).unwrap_or_default();
         assert!(!text.contains("sesame"), "{how}: the plugin was never given it: {text}");
     }
@@ -183,13 +179,24 @@ fn a_secret_that_the_step_does_not_hold_stays_out_of_reach() {
 fn an_argument_that_climbs_out_of_its_prefix_is_denied() {
     let w = World::new();
     let outside = Tree::of(&w.outside);
-    w.exec("climbing argument", ASKED).code(1).stderr_has("denied");
+    w.exec("climbing argument").code(1).stderr_has("denied");
     outside.assert_untouched();
 }
 
 #[test]
 fn the_reason_names_what_was_not_granted() {
     let w = World::new();
-    drop(w.exec("shell", ASKED).code(1).stderr_has("denied").stderr_has("the plugin did not ask for"));
+    drop(w.exec("shell").code(1).stderr_has("denied").stderr_has("the plugin did not ask for"));
     assert!(reason(&records(&runs(&w.env)[0]), "reach").contains("sh"));
+}
+
+#[test]
+fn a_step_allows_less_than_was_granted_and_never_more() {
+    let w = World::new();
+    let inside = Tree::of(&w.inside);
+    let less = "allow = [{ call = \"ssh.observe\" }]";
+    drop(w.exec_with("own link", less, true).code(1).stderr_has("`allow` of the step does not give: a link"));
+    inside.assert_untouched();
+    let more = "allow = [{ call = \"ssh.change\", argv = [\"**\"] }]";
+    drop(w.exec_with("shell", more, true).code(1).stderr_has("the plugin did not ask for"));
 }

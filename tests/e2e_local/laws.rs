@@ -162,6 +162,7 @@ fn recorded() -> (TestEnv, PathBuf) {
     );
     env.write("x.toml", runbook);
     env.run(&["plugin", "build", "lawless"]).ok();
+    env.run(&["grant", "x.toml", "--yes"]).ok();
     env.run(&["exec", "x.toml"]).ok();
     (env, path)
 }

@@ -49,6 +49,7 @@ with = {{ path = "{dir}/after", content = "fine" }}
         dir = scratch.display()
     );
     env.write("x.toml", text);
+    env.grant("x.toml");
     let out = env.run(&["exec", "x.toml"]);
     for name in ["beside", "after"] {
         assert!(scratch.join(name).exists(), "{how}: {name}: {out}");

@@ -129,6 +129,11 @@ impl TestEnv {
         Outcome::of(&mut self.command(args))
     }
 
+    /// Grants the plugins from elsewhere in a runbook what they ask for.
+    pub fn grant(&self, file: &str) {
+        drop(self.run(&["grant", file, "--yes"]).ok());
+    }
+
     /// Starts `runbook ARGS`.
     pub fn start(&self, args: &[&str]) -> Running {
         Running::start(&mut self.command(args))

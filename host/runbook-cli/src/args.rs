@@ -1,11 +1,13 @@
 //! The command line.
 
+mod pack;
 mod plugin;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+pub(crate) use pack::{Build, Grant, Pack, Sign, Signers, Unpack, Verify};
 pub(crate) use plugin::*;
 
 /// Executes disaster-recovery runbooks: TOML files whose steps bring hosts and clusters to a wanted state.
@@ -123,6 +125,18 @@ pub(crate) enum Command {
     /// Look into plugins, and write one
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Share plugins and runbooks: make, sign, check and keep packs
+    #[command(subcommand)]
+    Pack(Pack),
+    /// Grant plugins from elsewhere what they ask for, after it was shown
+    ///
+    /// Writes runbook.lock beside the runbook: which packs and plugins it uses, by digest, and what they may do. Without it nothing of
+    /// them is run.
+    #[command(after_help = "Examples:
+  runbook grant dr.toml
+  runbook grant dr.toml --yes              for scripts
+  runbook grant --unused 20261121          what was granted and not used in a run")]
+    Grant(Grant),
 }
 
 /// What a runbook needs to be told.

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runbook_engine::run::Actions;
+use runbook_model::consent::Consent;
 use runbook_model::event::PluginPin;
 use runbook_model::manifest::{Action, Manifest};
 use runbook_model::parse::Mentions;
+use runbook_packs::pack::Pack;
 use runbook_plugins::{Host, Loaded, Options};
 
+use crate::elsewhere::{self, Beside};
 use crate::error::CliError;
 use crate::runs_dir;
 use crate::standard::{self, STANDARD};
@@ -18,28 +21,93 @@ use crate::standard::{self, STANDARD};
 pub(crate) struct Catalog {
     host: Host,
     plugins: BTreeMap<String, Arc<Loaded>>,
+    /// Those that are not part of the program.
+    origins: BTreeMap<String, Origin>,
+    /// The packs, by their names in the runbook: where each comes from, and what it is.
+    packs: BTreeMap<String, (String, Pack)>,
+    /// The lock, where something is from elsewhere.
+    beside: Option<Beside>,
+    /// The owner agreed to what the plugins from elsewhere ask for.
+    consented: bool,
+}
+
+/// Where a plugin comes from that is not part of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The path of its component, seen from the runbook's folder.
+    File(String),
+    /// The name that the runbook gives its pack.
+    Pack(String),
 }
 
 impl Catalog {
     /// The plugins of the program.
     pub(crate) fn standard() -> Result<Self, CliError> {
         let plugins = STANDARD.iter().map(|plugin| plugin.name.to_owned()).collect();
-        Self::of(&Mentions { plugins, ..Mentions::default() })
+        Self::own(&Mentions { plugins, ..Mentions::default() })
     }
 
-    /// The plugins that a runbook mentions, those of the program and those that it brings. The others are known by name alone.
-    pub(crate) fn of(mentions: &Mentions) -> Result<Self, CliError> {
-        let cache_dir = runs_dir::cache().ok();
-        let host = Host::new(Options { cache_dir, ..Options::default() }).map_err(CliError::internal)?;
-        let mut catalog = Self { host, plugins: BTreeMap::new() };
+    /// The plugins of the program that are mentioned.
+    fn own(mentions: &Mentions) -> Result<Self, CliError> {
+        let mut catalog = Self::none()?;
         for plugin in mentions.plugins.iter().filter_map(|name| standard::find(name)) {
             let loaded = catalog.host.load_own(plugin.name, plugin.bytes, plugin.sha256).map_err(CliError::internal)?;
             catalog.plugins.insert(plugin.name.to_owned(), loaded);
         }
+        Ok(catalog)
+    }
+
+    /// No plugin at all, for what needs none.
+    pub(crate) fn none() -> Result<Self, CliError> {
+        let cache_dir = runs_dir::cache().ok();
+        let host = Host::new(Options { cache_dir, ..Options::default() }).map_err(CliError::internal)?;
+        let (plugins, origins, packs) = Default::default();
+        Ok(Self { host, plugins, origins, packs, beside: None, consented: false })
+    }
+
+    /// The plugins that a runbook of a pack mentions: those of the program, and those of the pack itself.
+    pub(crate) fn of_pack(mentions: &Mentions, pack: &Pack) -> Result<Self, CliError> {
+        let mut catalog = Self::own(mentions)?;
+        catalog.add_pack("pack", pack)?;
+        Ok(catalog)
+    }
+
+    /// The plugins that a runbook mentions, those of the program and those that it brings. The others are known by name alone. `runbook` is
+    /// its path. What is from elsewhere was only read: [`elsewhere::consent`] decides whether it may be used.
+    pub(crate) fn of(mentions: &Mentions, runbook: &Path) -> Result<Self, CliError> {
+        let mut catalog = Self::own(mentions)?;
+        if mentions.components.is_empty() && mentions.packs.is_empty() {
+            return Ok(catalog);
+        }
+        let beside = Beside::of(runbook)?;
         for component in &mentions.components {
             catalog.add_file(&component.name, Path::new(&component.path))?;
+            let path = elsewhere::from_folder(runbook, &component.path);
+            catalog.origins.insert(component.name.clone(), Origin::File(path));
         }
+        for mention in &mentions.packs {
+            let pack = elsewhere::read_pack(mention, &beside)?;
+            catalog.add_pack(&mention.name, &pack)?;
+            catalog.packs.insert(mention.name.clone(), (elsewhere::source_from_folder(runbook, &mention.source), pack));
+        }
+        catalog.beside = Some(beside);
         Ok(catalog)
+    }
+
+    /// The plugins of a pack, under their own names.
+    fn add_pack(&mut self, name: &str, pack: &Pack) -> Result<(), CliError> {
+        for plugin in &pack.config.plugins {
+            if standard::find(&plugin.name).is_some() || self.plugins.contains_key(&plugin.name) {
+                let refused = format!("the pack `{name}` brings a plugin `{}`, and there is one already", plugin.name);
+                return Err(CliError::refused(refused).hint("a name stands for one plugin in the whole run"));
+            }
+            let bytes = pack.component(&plugin.name).unwrap_or_default().to_vec();
+            let loaded = self.host.load(&plugin.name, bytes);
+            let loaded = loaded.map_err(|error| CliError::refused(format!("the pack `{name}`: {error}")))?;
+            self.plugins.insert(plugin.name.clone(), loaded);
+            self.origins.insert(plugin.name.clone(), Origin::Pack(name.to_owned()));
+        }
+        Ok(())
     }
 
     /// A plugin from a file, under the name that the runbook gives it.
@@ -56,6 +124,31 @@ impl Catalog {
         let loaded = loaded.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))?;
         self.plugins.insert(name.to_owned(), loaded);
         Ok(())
+    }
+
+    /// The lock beside the runbook; none where all plugins are part of the program.
+    pub(crate) fn beside(&self) -> Option<&Beside> {
+        self.beside.as_ref()
+    }
+
+    /// Where a plugin is from that is not part of the program.
+    pub(crate) fn origin(&self, plugin: &str) -> Option<&Origin> {
+        self.origins.get(plugin)
+    }
+
+    /// Where a pack comes from, and what it is, by its name in the runbook.
+    pub(crate) fn pack(&self, name: &str) -> Option<&(String, Pack)> {
+        self.packs.get(name)
+    }
+
+    /// Takes down that the owner agreed to what the plugins from elsewhere ask for.
+    pub(crate) fn consent(&mut self) {
+        self.consented = true;
+    }
+
+    /// Whether there is no plugin.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plugins.is_empty()
     }
 
     /// The embedding, for calls.
@@ -90,8 +183,13 @@ impl Catalog {
 }
 
 impl Actions for Catalog {
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        Some((self.plugins.get(plugin)?.manifest.action(action)?, standard::find(plugin).is_some()))
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)> {
+        let consent = match (standard::find(plugin), self.consented) {
+            (Some(_), _) => Consent::Implied,
+            (None, true) => Consent::Granted,
+            (None, false) => Consent::Missing,
+        };
+        Some((self.plugins.get(plugin)?.manifest.action(action)?, consent))
     }
 }
 

@@ -172,11 +172,13 @@ impl Gate for Gatekeeper {
     }
 }
 
-fn can_ask() -> bool {
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-fn answer(question: &str, typed: Option<&str>) -> bool {
+/// Asks at the terminal; `typed` must be typed for a yes.
+pub(crate) fn answer(question: &str, typed: Option<&str>) -> bool {
     let how = match typed {
         Some(word) => format!("type {word} to go on"),
         None => "y/N".to_owned(),

@@ -1,9 +1,11 @@
 //! The `runbook` command.
 
 mod args;
+mod asks;
 mod catalog;
 mod commands;
 mod display;
+mod elsewhere;
 mod error;
 mod gate;
 mod inputs;

@@ -24,6 +24,16 @@ pub(crate) fn state() -> Result<PathBuf, CliError> {
     Ok(project.state_dir().unwrap_or_else(|| project.data_dir()).to_owned())
 }
 
+/// The folder of what the user settles.
+pub(crate) fn config() -> Result<PathBuf, CliError> {
+    Ok(project()?.config_dir().to_owned())
+}
+
+/// The folder of what was fetched and is kept.
+pub(crate) fn data() -> Result<PathBuf, CliError> {
+    Ok(project()?.data_dir().to_owned())
+}
+
 /// The folder of all runs.
 pub(crate) fn root() -> Result<PathBuf, CliError> {
     Ok(state()?.join("runs"))

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runbook_engine::backend::Secrets;
-use runbook_engine::run::{Actions as _, Header};
+use runbook_engine::run::Header;
 use runbook_engine::scope::Inputs;
 use runbook_model::diagnostic::{Diagnostic, has_errors, render_all};
 use runbook_model::event::PluginPin;
 use runbook_model::expr::{ExprError, RunView, Scope};
-use runbook_model::grant::{missing, power_name};
-use runbook_model::parse::{self, Component, Document, Mentions};
+use runbook_model::parse::{self, Component, Document, Mentions, PackMention};
 use runbook_model::plan::{Become as Elevation, BecomeMethod, InputType, Runbook, Step, Uses};
 use runbook_model::redact::SHORTEST;
 use runbook_model::resolve;
@@ -20,6 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::args;
 use crate::catalog::Catalog;
+use crate::elsewhere;
 use crate::error::CliError;
 use crate::inputs;
 use crate::locks::{self, Used};
@@ -79,7 +79,7 @@ pub(crate) fn check(file: &Path) -> Result<(Option<Loaded>, Vec<Diagnostic>), Cl
         .ok_or_else(|| CliError::usage(format!("{} has no folder", file.display())))?;
     let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
     let document = Document::parse(&file.to_string_lossy(), text);
-    let catalog = Catalog::of(&document.mentions(&Disk))?;
+    let catalog = Catalog::of(&document.mentions(&Disk), file)?;
     let (runbook, diagnostics) = document.load(&Disk, &catalog);
     let folder = folder.to_string_lossy().into_owned();
     Ok((runbook.map(|runbook| Loaded { runbook, catalog, folder, home }), diagnostics))
@@ -149,16 +149,17 @@ async fn settle(
     selection: Selection,
     file: &str,
 ) -> Result<Session, CliError> {
-    let Loaded { runbook, catalog, folder, home } = loaded;
+    let Loaded { runbook, mut catalog, folder, home } = loaded;
     let read = inputs::read(&runbook, given, &folder, &home);
     let resolved = runbook_model::inputs::resolve(&runbook.inputs, given, &read).map_err(|diagnostics| {
         show(&diagnostics);
         CliError::after_diagnostics(file, diagnostics.len())
     })?;
-    consent(&runbook)(&catalog)?;
-    let used = used_plugins(&runbook);
-    for plugin in &used {
-        catalog.host().prepare(plugin).await.map_err(CliError::refused)?;
+    elsewhere::consent(&runbook, &mut catalog)?;
+    if !catalog.is_empty() {
+        for plugin in used_plugins(&runbook) {
+            catalog.host().prepare(&plugin).await.map_err(CliError::refused)?;
+        }
     }
     let mut secrets = resolved.secrets;
     for (name, value) in &secrets {
@@ -192,10 +193,20 @@ pub(crate) fn of_begun(begun: &Begun) -> Result<Loaded, CliError> {
             let path = parse::join_path(&begun.path.to_string_lossy(), path);
             mentions.components.insert(Component { name: name.clone(), path });
         }
+        for (name, source) in &level.packs {
+            let source = parse::join_source(&begun.path.to_string_lossy(), source);
+            mentions.packs.insert(PackMention { name: name.clone(), source });
+        }
     }
-    let catalog = Catalog::of(&mentions)?;
+    let catalog = Catalog::of(&mentions, &begun.path)?;
     let (folder, home) = (begun.folder.clone(), begun.home.clone());
     Ok(Loaded { runbook: begun.runbook.clone(), catalog, folder, home })
+}
+
+/// The same for what needs no plugin, such as an undo: those from elsewhere may be gone.
+pub(crate) fn of_begun_without_plugins(begun: &Begun) -> Result<Loaded, CliError> {
+    let (runbook, folder, home) = (begun.runbook.clone(), begun.folder.clone(), begun.home.clone());
+    Ok(Loaded { runbook, catalog: Catalog::none()?, folder, home })
 }
 
 fn invalid(error: &ExprError) -> CliError {
@@ -206,32 +217,8 @@ fn invalid(error: &ExprError) -> CliError {
     }
 }
 
-/// Plugins from elsewhere need the owner's consent to all that they ask for, before anything runs.
-fn consent(runbook: &Runbook) -> impl Fn(&Catalog) -> Result<(), CliError> {
-    move |catalog| {
-        let mut wanting = Vec::new();
-        walk(runbook, &mut |step| {
-            let Uses::Action { plugin, action } = &step.uses else { return };
-            let Some((action, false)) = catalog.action(plugin, action) else { return };
-            for ask in missing(action, &step.allow) {
-                let pattern = serde_json::to_string(&ask.on).unwrap_or_default();
-                let root = if ask.privileged { " as root" } else { "" };
-                wanting.push((step.id.clone(), format!("{}{root} {pattern}: {}", power_name(ask.call), ask.reason)));
-            }
-        });
-        let Some((step, _)) = wanting.first() else { return Ok(()) };
-        let mut error =
-            CliError::refused(format!("plugins ask for more than `allow` of their steps gives (step `{step}`)"));
-        for (step, text) in &wanting {
-            error = error.hint(format!("{step} asks for {text}"));
-        }
-        Err(error.hint(
-            "`allow = \"asked\"` in the step gives all that its plugin asks for; `runbook plugin inspect` shows it",
-        ))
-    }
-}
-
-fn walk(runbook: &Runbook, visit: &mut impl FnMut(&Step)) {
+/// Every step of a runbook and of those that it includes.
+pub(crate) fn walk(runbook: &Runbook, visit: &mut impl FnMut(&Step)) {
     for step in &runbook.steps {
         visit(step);
         if let Uses::Include { runbook, .. } = &step.uses {

@@ -24,6 +24,7 @@ use runbook_engine::shared::Shared;
 use runbook_model::call::{
     Act, Attributes, Call, Change, Content, Effect, FileWant, FilesAct, FilesLook, Look, Request, Target, Text,
 };
+use runbook_model::consent::Consent;
 use runbook_model::event::{Instance, Record, Verb};
 use runbook_model::expr::HostView;
 use runbook_model::grant::{Grants, Terms};
@@ -82,7 +83,7 @@ fn broker(shared: &Arc<Shared>) -> Arc<Broker> {
         inputs: &json!({"path": "/f"}),
         computed: &Default::default(),
         allow: &Allow::Unsaid,
-        standard: true,
+        consent: Consent::Implied,
     });
     Broker::new(Setup {
         shared: Arc::clone(shared),

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use runbook_model::call::{CallError, Target, secrets_of_inputs};
+use runbook_model::consent::Consent;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::history::{Heard, Past};
@@ -37,7 +38,7 @@ pub(crate) struct Task<'a> {
     pub(crate) step: &'a Step,
     pub(crate) plugin: &'a str,
     pub(crate) action: &'a Action,
-    pub(crate) standard: bool,
+    pub(crate) consent: Consent,
     pub(crate) instance: Instance,
     pub(crate) roles: Vec<(String, Vec<String>)>,
     pub(crate) inputs: Value,
@@ -161,7 +162,7 @@ impl Task<'_> {
             inputs: &self.inputs,
             computed: &self.computed,
             allow: &self.step.allow,
-            standard: self.standard,
+            consent: self.consent,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
+use runbook_model::consent::Consent;
 use runbook_model::event::StepOutcome;
 use runbook_model::grant::{Grants, Terms};
 use runbook_model::history::Attempt;
@@ -112,7 +113,7 @@ pub async fn compare_use(
     attempt: &Attempt,
 ) -> Compared {
     let Use { plugin, action: name, .. } = used;
-    let Some((action, standard)) = actions.action(plugin, name) else {
+    let Some((action, consent)) = actions.action(plugin, name) else {
         return Compared::differs(format!("there is no action {plugin}/{name} any more"));
     };
     let Some(started) = &attempt.past.started else { return Compared::differs("it did not begin".to_owned()) };
@@ -124,7 +125,7 @@ pub async fn compare_use(
         shared: Arc::clone(shared),
         world: Arc::clone(&shared.backend),
         instance: attempt.instance.clone(),
-        grants: Arc::new(grants(used, action, standard, &started.inputs, &started.roles)),
+        grants: Arc::new(grants(used, action, consent, &started.inputs, &started.roles)),
         secrets: runbook_model::call::secrets_of_inputs(&started.inputs),
         roles: started.roles.clone(),
         cluster: used.cluster.map(str::to_owned),
@@ -168,7 +169,7 @@ pub async fn compare_use(
 pub fn grants(
     used: Use<'_>,
     action: &Action,
-    standard: bool,
+    consent: Consent,
     inputs: &Value,
     roles: &[(String, Vec<String>)],
 ) -> Grants {
@@ -178,6 +179,6 @@ pub fn grants(
         inputs,
         computed: &Default::default(),
         allow: used.allow,
-        standard,
+        consent,
     })
 }

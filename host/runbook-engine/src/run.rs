@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use runbook_model::call::{CallError, Level as LogLevel, Target};
+use runbook_model::consent::Consent;
 use runbook_model::event::{
     BlockEnd, Event, Instance, PluginPin, RunOutcome, StepOutcome, StepSketch, Summary, VERSION, Verb,
 };
@@ -37,8 +38,8 @@ pub use crate::unwind::Unwound;
 
 /// The actions that steps can use.
 pub trait Actions: Send + Sync {
-    /// What an action is, and whether its plugin ships with the program.
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)>;
+    /// What an action is, and whether the owner agreed to what it asks for.
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)>;
 }
 
 /// A person, or what speaks for one.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use runbook_model::call::Target;
+use runbook_model::consent::Consent;
 use runbook_model::event::{Event, Instance, StepOutcome};
 use runbook_model::manifest::{Action, Arity};
 use runbook_model::plan::{BlockOnFailure, On, OnFailure, RoleOn, Runbook, Step, StepOnFailure, UndoMode, Uses};
@@ -43,7 +44,7 @@ pub(crate) struct Spot<'a, 'run> {
 struct Used<'a> {
     plugin: &'a str,
     action: &'a Action,
-    standard: bool,
+    consent: Consent,
 }
 
 impl Spot<'_, '_> {
@@ -112,11 +113,11 @@ impl Engine {
         action: &str,
     ) -> Result<StepOutcome, JournalError> {
         let started = Instant::now();
-        let Some((action, standard)) = self.actions.action(plugin, action) else {
+        let Some((action, consent)) = self.actions.action(plugin, action) else {
             let reason = format!("there is no action {plugin}/{action}");
             return self.ended(spot, None, Finished::without_outputs(StepOutcome::Failed, reason), started).await;
         };
-        let used = Used { plugin, action, standard };
+        let used = Used { plugin, action, consent };
         let members = match roles(spot, action, None) {
             Ok(roles) => members(action, roles),
             Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), started).await,
@@ -246,10 +247,10 @@ impl Engine {
         let Uses::Action { plugin, action } = &step.uses else {
             return Ok(vec!["it includes another runbook: name a step of that one".to_owned()]);
         };
-        let Some((action, standard)) = self.actions.action(plugin, action) else {
+        let Some((action, consent)) = self.actions.action(plugin, action) else {
             return Ok(vec![format!("there is no action {plugin}/{action}")]);
         };
-        let used = Used { plugin, action, standard };
+        let used = Used { plugin, action, consent };
         let (later, lookouts) = (Later::default(), Lookouts::default());
         let spot = Spot { level, index, step, item: None, overlay: None, progress, later: &later, lookouts: &lookouts };
         let items = match level.items(step) {
@@ -297,14 +298,14 @@ impl Engine {
             }
             spot.lookouts.reach(foresight, host, index + 1);
             let spot = Spot { index, step, item: None, ..spot };
-            let Some((action, standard)) = self.actions.action(plugin, action) else { continue };
+            let Some((action, consent)) = self.actions.action(plugin, action) else { continue };
             let Ok(items) = spot.level.items(step) else { continue };
             if !self.selected(spot) {
                 continue;
             }
             for item in &items {
                 let spot = Spot { item: item.as_ref(), ..spot };
-                let used = Used { plugin, action, standard };
+                let used = Used { plugin, action, consent };
                 for (host, roles) in members_with(spot, action, host).unwrap_or_default() {
                     // What its time will say of trouble is not known yet.
                     let Ok(task) = self.task(spot, used, host.as_deref(), roles) else { continue };
@@ -381,7 +382,7 @@ impl Engine {
             step,
             plugin: used.plugin,
             action: used.action,
-            standard: used.standard,
+            consent: used.consent,
             instance: spot.instance(host),
             roles,
             inputs,

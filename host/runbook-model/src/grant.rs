@@ -11,6 +11,7 @@ use crate::call::{
     Act, Call, Change, Command, FileWant, FilesAct, HttpRequest, KubeAct, KubeLook, Look, Note, ObjectRef, PodUndo,
     Request, ResourceKind, Selector, SshAct, SshLook, Target, Undo,
 };
+use crate::consent::Consent;
 use crate::duration;
 use crate::facet::at_or_below;
 use crate::manifest::{Action, Ask, AskReceipt, Pattern, Power};
@@ -42,7 +43,7 @@ pub struct Refused(pub String);
 pub struct Grants {
     targets: BTreeSet<Target>,
     asked: Vec<Rule>,
-    /// None: the plugin ships with the program, and the owner's inputs say enough.
+    /// None: all that is asked for.
     given: Option<Vec<Rule>>,
     /// For what was computed from outputs, also where `given` is none.
     computed: Vec<Rule>,
@@ -63,8 +64,8 @@ pub struct Terms<'a> {
     pub computed: &'a BTreeSet<String>,
     /// What the owner wrote into the step.
     pub allow: &'a Allow,
-    /// The plugin ships with the program.
-    pub standard: bool,
+    /// Whether the owner agreed to what the action asks for.
+    pub consent: Consent,
 }
 
 #[derive(Debug, Clone)]
@@ -129,11 +130,12 @@ impl Grants {
             Allow::Only(list) => {
                 let rules = permits(list);
                 // What the owner wrote for a plugin of the program narrows nothing but computed inputs.
-                (if terms.standard { None } else { Some(rules.clone()) }, rules)
+                (if terms.consent == Consent::Implied { None } else { Some(rules.clone()) }, rules)
             }
-            Allow::Unsaid if terms.standard => (None, Vec::new()),
-            Allow::Unsaid => (Some(Vec::new()), Vec::new()),
+            Allow::Unsaid => (None, Vec::new()),
         };
+        // The step's words give nothing that the lock does not.
+        let given = if terms.consent == Consent::Missing { Some(Vec::new()) } else { given };
         Self { targets: terms.targets.clone(), asked, given, computed, journal: None }
     }
 
@@ -419,43 +421,6 @@ impl Grants {
         }
         Ok(literal.unwrap_or(asked))
     }
-}
-
-/// The asks of an action that the owner's `allow` does not cover: what a person has to decide before the run.
-pub fn missing<'a>(action: &'a Action, allow: &Allow) -> Vec<&'a Ask> {
-    match allow {
-        Allow::Asked => Vec::new(),
-        Allow::Unsaid => action.asks.iter().collect(),
-        Allow::Only(permits) => {
-            action.asks.iter().filter(|ask| !permits.iter().any(|permit| covers(permit, ask))).collect()
-        }
-    }
-}
-
-fn covers(permit: &Permit, ask: &Ask) -> bool {
-    let wider = |given: &Option<String>, asked: &Option<String>| {
-        given.is_none() || given == asked || given.as_deref() == Some("*")
-    };
-    let path = |given: &Option<String>, asked: &Option<String>| match (given, asked) {
-        (None, _) => true,
-        (Some(given), Some(asked)) => {
-            given == asked
-                || given
-                    .strip_suffix("/**")
-                    .is_some_and(|top| at_or_below(asked.strip_suffix("/**").unwrap_or(asked), top))
-        }
-        (Some(_), None) => false,
-    };
-    permit.call == ask.call
-        && (permit.privileged || !ask.privileged)
-        && (permit.on.argv.is_none()
-            || permit.on.argv == ask.on.argv
-            || permit.on.argv.as_deref() == Some(&["**".to_owned()]))
-        && path(&permit.on.path, &ask.on.path)
-        && wider(&permit.on.kind, &ask.on.kind)
-        && wider(&permit.on.namespace, &ask.on.namespace)
-        && wider(&permit.on.name, &ask.on.name)
-        && wider(&permit.on.url, &ask.on.url)
 }
 
 /// Kinds whose objects take data with them when they go.

@@ -33,6 +33,9 @@ pub struct Runbook {
     pub vars: Map<String, Value>,
     /// Plugins that are not part of the program: name to path of the component, relative to the runbook's folder.
     pub plugins: BTreeMap<String, String>,
+    /// Packs, whose plugins can be used: name to where it comes from.
+    #[serde(default)]
+    pub packs: BTreeMap<String, String>,
     /// The hosts, those of the inventory and of an including runbook among them.
     pub hosts: Vec<Host>,
     /// The clusters, those of the inventory and of an including runbook among them.

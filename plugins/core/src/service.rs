@@ -177,7 +177,53 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
+    use runbook_sdk::fake::{self, World};
+
     use super::*;
+
+    /// A unit that is stopped and disabled, and obeys.
+    fn node() -> fake::Machine {
+        let show = |active: &str, enabled: &str| {
+            format!("LoadState=loaded\nActiveState={active}\nSubState=x\nResult=success\nUnitFileState={enabled}\n")
+        };
+        let (off, on) = (show("inactive", "disabled"), show("active", "enabled"));
+        fake::Machine::new("node1")
+            .answers(["systemctl", "show", PROPERTIES, "zed"], off)
+            .answers(["systemctl", "show", PROPERTIES, "none"], "LoadState=not-found\n")
+            .fails(["systemctl", "*", "--quiet", "zed"], 3, "")
+            .changes(["systemctl", "enable", "zed"], |node| {
+                node.answers(["systemctl", "is-enabled", "--quiet", "zed"], "")
+            })
+            .changes(["systemctl", "start", "zed"], move |node| {
+                node.answers(["systemctl", "is-active", "--quiet", "zed"], "")
+                    .answers(["systemctl", "show", PROPERTIES, "zed"], on.clone())
+            })
+            .changes(["systemctl", "restart", "zed"], |node| node)
+    }
+
+    #[test]
+    fn a_service_is_enabled_and_started_once() {
+        let mut world = World::new().machine(node());
+        let with = json!({ "name": "zed", "state": "started", "enabled": true });
+        assert_eq!(world.converges(converge, with.clone()).summaries(), ["enable zed", "start zed"]);
+        assert_eq!(world.verify(verify, with.clone()), Ok(Vec::new()));
+        assert!(world.apply(converge, with).changes.is_empty());
+    }
+
+    #[test]
+    fn a_restart_repeats_by_nature() {
+        let mut world = World::new().machine(node());
+        let run = world.converges(converge, json!({ "name": "zed", "state": "restarted" }));
+        assert_eq!(run.summaries(), ["restart zed"]);
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_can_only_be_stopped() {
+        let world = World::new().machine(node());
+        assert!(world.plan(converge, json!({ "name": "none", "state": "stopped" })).is_converged());
+        let error = world.plan(converge, json!({ "name": "none", "state": "started" })).outputs.unwrap_err();
+        assert_eq!(error.message(), "there is no service none on node1");
+    }
 
     #[test]
     fn a_unit_is_read() {

@@ -27,10 +27,13 @@ const TRY: &str = include_str!("static_ip/try.sh");
 const TAKE: &str = include_str!("static_ip/take.sh");
 
 /// What stands under `outputs`.
-#[derive(Serialize)]
+#[derive(Output)]
 pub(crate) struct Outputs {
+    /// The interface that has the address.
     interface: String,
+    /// The address with its prefix length.
     address: String,
+    /// What the interface had before the step.
     before: Vec<String>,
 }
 

@@ -4,9 +4,49 @@ use serde_json::{Map, Value};
 
 use crate::manifest::{Action, Ask, Manifest, Pattern, Power};
 
-/// All mistakes, in words.
-pub(crate) fn check(manifest: &Manifest) -> Vec<String> {
-    let mut mistakes = Vec::new();
+/// What of an action the manifest leaves to the types of its function.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Typed {
+    /// The JSON Schema of its inputs.
+    pub(crate) inputs: bool,
+    /// That of its outputs.
+    pub(crate) outputs: bool,
+}
+
+/// An ask's reference to an input that only the compiler knows.
+pub(crate) struct Reference {
+    /// Index of the action.
+    pub(crate) action: usize,
+    /// Name of the input.
+    pub(crate) name: String,
+    /// What `...` makes of it.
+    pub(crate) spread: Option<Spread>,
+    /// What is wrong where there is no such input.
+    pub(crate) otherwise: String,
+}
+
+/// What `${input.NAME...}` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// The elements of a list.
+    List,
+    /// The keys of a table.
+    Table,
+}
+
+impl Spread {
+    /// The type in a JSON Schema.
+    fn word(self) -> &'static str {
+        match self {
+            Self::List => "array",
+            Self::Table => "object",
+        }
+    }
+}
+
+/// All mistakes, in words; and what the compiler has to check. `typed` has an element for each action.
+pub(crate) fn check(manifest: &Manifest, typed: &[Typed]) -> (Vec<String>, Vec<Reference>) {
+    let (mut mistakes, mut references) = (Vec::new(), Vec::new());
     let mut say = |message: String| mistakes.push(message);
     if !is_name(&manifest.name) {
         say(format!("name {:?} is not made of a-z, 0-9 and hyphens, beginning with a letter", manifest.name));
@@ -22,12 +62,25 @@ pub(crate) fn check(manifest: &Manifest) -> Vec<String> {
         if manifest.actions.iter().take(index).any(|other| other.name == action.name) {
             say(format!("there are two actions {:?}", action.name));
         }
-        check_action(action, &mut say);
+        let typed = typed.get(index).copied().unwrap_or_default();
+        let mut inputs = if typed.inputs { Inputs::Typed(Vec::new()) } else { Inputs::Schema(&action.inputs) };
+        check_action(action, typed, &mut inputs, &mut say);
+        if let Inputs::Typed(found) = inputs {
+            references.extend(found.into_iter().map(|reference| Reference { action: index, ..reference }));
+        }
     }
-    mistakes
+    (mistakes, references)
 }
 
-fn check_action(action: &Action, say: &mut dyn FnMut(String)) {
+/// What is known here of an action's inputs.
+enum Inputs<'a> {
+    /// Their JSON Schema.
+    Schema(&'a Value),
+    /// Nothing: what asks say of them is left to the compiler.
+    Typed(Vec<Reference>),
+}
+
+fn check_action(action: &Action, typed: Typed, inputs: &mut Inputs<'_>, say: &mut dyn FnMut(String)) {
     let name = &action.name;
     let mut say = |message: String| say(format!("action {name}: {message}"));
     if !is_name(name) {
@@ -39,10 +92,14 @@ fn check_action(action: &Action, say: &mut dyn FnMut(String)) {
             say(format!("there are two roles {:?}", role.name));
         }
     }
-    check_schema(&action.inputs, "inputs", &mut say);
-    check_schema(&action.outputs, "outputs", &mut say);
+    if !typed.inputs {
+        check_schema(&action.inputs, "inputs", &mut say);
+    }
+    if !typed.outputs {
+        check_schema(&action.outputs, "outputs", &mut say);
+    }
     for (index, ask) in action.asks.iter().enumerate() {
-        check_ask(ask, &action.inputs, &mut |message| say(format!("ask {}: {message}", index + 1)));
+        check_ask(ask, inputs, &mut |message| say(format!("ask {}: {message}", index + 1)));
     }
     if action.needs_block && action.asks.iter().all(|ask| rights(ask.call).0) {
         say("needs_block has no meaning: it asks for nothing that changes anything".to_owned());
@@ -70,7 +127,7 @@ fn check_schema(schema: &Value, what: &str, say: &mut dyn FnMut(String)) {
     }
 }
 
-fn check_ask(ask: &Ask, inputs: &Value, say: &mut dyn FnMut(String)) {
+fn check_ask(ask: &Ask, inputs: &mut Inputs<'_>, say: &mut dyn FnMut(String)) {
     check_line(&ask.reason, "reason", say);
     let Pattern { argv, env, path, kind, namespace, name, url } = &ask.on;
     let object: &[&str] = &["namespace", "name"];
@@ -115,7 +172,7 @@ fn check_ask(ask: &Ask, inputs: &Value, say: &mut dyn FnMut(String)) {
         check_references(subject, inputs, None, say);
     }
     for name in env.iter().flatten() {
-        check_references(name, inputs, Some("object"), say);
+        check_references(name, inputs, Some(Spread::Table), say);
     }
     let argv = argv.as_deref().unwrap_or_default();
     for (index, element) in argv.iter().enumerate() {
@@ -123,7 +180,7 @@ fn check_ask(ask: &Ask, inputs: &Value, say: &mut dyn FnMut(String)) {
             continue;
         }
         check_star(element, say);
-        check_references(element, inputs, Some("array"), say);
+        check_references(element, inputs, Some(Spread::List), say);
     }
     for text in [namespace, name, url].into_iter().flatten().chain(env.iter().flatten()) {
         check_star(text, say);
@@ -184,7 +241,7 @@ fn rights(call: Power) -> (bool, bool) {
 
 /// Every `${...}` names an input that there is. `${input.NAME...}` stands for all of an input of the type `spread`, and is then
 /// the whole element.
-fn check_references(text: &str, inputs: &Value, spread: Option<&str>, say: &mut dyn FnMut(String)) {
+fn check_references(text: &str, inputs: &mut Inputs<'_>, spread: Option<Spread>, say: &mut dyn FnMut(String)) {
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         let Some(end) = rest[start..].find('}') else {
@@ -200,18 +257,23 @@ fn check_references(text: &str, inputs: &Value, spread: Option<&str>, say: &mut 
         let (name, is_spread) = name.strip_suffix("...").map_or((name, false), |name| (name, true));
         // `a.b` is the field `b` of the input `a`.
         let top = name.split('.').next().unwrap_or(name);
-        let Some(property) = inputs.pointer("/properties").and_then(|p| p.get(top)) else {
-            say(format!("{text:?}: there is no input {name:?}"));
-            continue;
-        };
-        match spread {
-            _ if !is_spread => {}
-            Some(kind) if text.len() == inner.len() + 3 => {
-                if !property.to_string().contains(kind) {
-                    say(format!("{text:?}: input {name:?} is not of type {kind}"));
+        let spread = spread.filter(|_| is_spread);
+        if is_spread && (spread.is_none() || text.len() != inner.len() + 3) {
+            say(format!("{text:?}: `...` stands only in argv and env, and as an element of its own"));
+        }
+        let kind = spread.map(|spread| format!(" of type {}", spread.word())).unwrap_or_default();
+        let otherwise = format!("{text:?}: there is no input {name:?}{kind}");
+        match inputs {
+            Inputs::Schema(schema) => {
+                let property = schema.pointer("/properties").and_then(|p| p.get(top));
+                let fits = |property: &Value| spread.is_none_or(|spread| property.to_string().contains(spread.word()));
+                if !property.is_some_and(fits) {
+                    say(otherwise);
                 }
             }
-            _ => say(format!("{text:?}: `...` stands only in argv and env, and as an element of its own")),
+            Inputs::Typed(found) => {
+                found.push(Reference { action: 0, name: top.to_owned(), spread, otherwise });
+            }
         }
     }
 }
@@ -252,7 +314,7 @@ mod tests {
 
     fn mistakes(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "{from}");
-        check(&toml::from_str(&GOOD.replace(from, to)).expect("a manifest")).join("\n")
+        check(&toml::from_str(&GOOD.replace(from, to)).expect("a manifest"), &[]).0.join("\n")
     }
 
     #[test]
@@ -261,11 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_types_say_is_left_to_the_compiler() {
+        let manifest = toml::from_str(&GOOD.replace("input.argv", "input.typed")).expect("a manifest");
+        let (mistakes, references) = check(&manifest, &[Typed { inputs: true, outputs: true }]);
+        assert_eq!(mistakes, [""; 0]);
+        let [reference] = references.as_slice() else { panic!("one reference") };
+        assert_eq!((reference.name.as_str(), reference.spread), ("typed", Some(Spread::List)));
+        assert!(reference.otherwise.contains("no input \"typed\""), "{}", reference.otherwise);
+    }
+
+    #[test]
     fn only_what_changes_something_needs_a_block() {
         let needs_block = "summary = \"Says hello.\"\nneeds_block = true";
         assert_eq!(mistakes("summary = \"Says hello.\"", needs_block), "");
         let looks = GOOD.replace("summary = \"Says hello.\"", needs_block).replace("ssh.change", "ssh.observe");
-        let found = check(&toml::from_str(&looks).expect("a manifest")).join("\n");
+        let found = check(&toml::from_str(&looks).expect("a manifest"), &[]).0.join("\n");
         assert!(found.contains("needs_block has no meaning"), "{found}");
     }
 
@@ -279,7 +351,7 @@ mod tests {
             (r#", description = "What is run.""#, "", "inputs.argv has no description"),
             ("${input.argv...}", "${input.args...}", "no input \"args\""),
             ("${input.argv...}", "x${input.argv...}", "an element of its own"),
-            (r#"type = "array""#, r#"type = "string""#, "is not of type array"),
+            (r#"type = "array""#, r#"type = "string""#, "no input \"argv\" of type array"),
             (r#"["${input.argv...}"]"#, r#"["a", "**", "b"]"#, "only as the last argument"),
             (r#"["${input.argv...}"]"#, r#"["grep", "[a-z]*$"]"#, "only stand at its end"),
             ("on.argv = [\"${input.argv...}\"]", "on.path = \"/etc\"", "needs `on.argv`"),

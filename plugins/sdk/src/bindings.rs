@@ -1,5 +1,5 @@
-//! What wit-bindgen makes of `wit/`: raw, and not part of the SDK's surface. Away from WebAssembly its imports compile and
-//! panic when called, so that the pure parts of a plugin are tested on any machine.
+//! What wit-bindgen makes of `wit/`: raw, and not part of the SDK's surface. Away from WebAssembly its imports
+//! compile and panic when called: there, `world` leads to a fake instead.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
 

@@ -8,7 +8,7 @@ use crate::bindings::runbook::base::types::CallError;
 use crate::bindings::runbook::kube::clusters as raw;
 use crate::effect::{Effect, effect_methods};
 use crate::pod::Exec;
-use crate::{Condition, Error, ObjectRef, Period, Propagation, Result, Selector, Source, Verdict};
+use crate::{Condition, Error, ObjectRef, Period, Propagation, Result, Selector, Source, Verdict, world};
 
 /// The cluster that the step named.
 ///
@@ -23,7 +23,7 @@ use crate::{Condition, Error, ObjectRef, Period, Propagation, Result, Selector, 
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct Cluster(raw::Cluster);
+pub struct Cluster(world::Cluster);
 
 impl Cluster {
     /// The cluster that the step named.
@@ -37,7 +37,7 @@ impl Cluster {
 
     /// The cluster that the step named, if it named one.
     pub fn optional() -> Option<Self> {
-        raw::target().map(Self)
+        world::target().map(Self)
     }
 
     /// Its name in the inventory.

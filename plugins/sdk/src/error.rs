@@ -78,6 +78,21 @@ impl Error {
         Self::new(Kind::Unknown, message)
     }
 
+    /// What a call says, for somebody outside of the action: an unknown is not noted as one that has to be passed up.
+    pub(crate) fn of_call(error: CallError) -> Self {
+        let (kind, message) = match error {
+            CallError::Denied(message) => (Kind::Denied, message),
+            CallError::Unknown(message) => (Kind::Unknown, message),
+            CallError::NotFound(message) => (Kind::NotFound, message),
+            CallError::Unreachable(message) => (Kind::Unreachable, message),
+            CallError::TimedOut(message) => (Kind::TimedOut, message),
+            CallError::Conflict(message) => (Kind::Conflict, message),
+            CallError::Invalid(message) => (Kind::Invalid, message),
+            CallError::Failed(message) => (Kind::Failed, message),
+        };
+        Self { kind, message }
+    }
+
     /// What kind it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -124,20 +139,11 @@ impl From<std::string::FromUtf8Error> for Error {
 
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
-        let (kind, message) = match error {
-            CallError::Denied(message) => (Kind::Denied, message),
-            CallError::Unknown(message) => (Kind::Unknown, message),
-            CallError::NotFound(message) => (Kind::NotFound, message),
-            CallError::Unreachable(message) => (Kind::Unreachable, message),
-            CallError::TimedOut(message) => (Kind::TimedOut, message),
-            CallError::Conflict(message) => (Kind::Conflict, message),
-            CallError::Invalid(message) => (Kind::Invalid, message),
-            CallError::Failed(message) => (Kind::Failed, message),
-        };
-        if kind == Kind::Unknown {
-            UNKNOWNS.with_borrow_mut(|pending| pending.push(message.clone()));
+        let error = Self::of_call(error);
+        if error.kind == Kind::Unknown {
+            UNKNOWNS.with_borrow_mut(|pending| pending.push(error.message.clone()));
         }
-        Self { kind, message }
+        error
     }
 }
 

@@ -4,13 +4,13 @@ use crate::bindings::runbook::ssh::machines as raw;
 use crate::command::{Cmd, Output};
 use crate::effect::Effect;
 use crate::http::Http;
-use crate::{Error, Outcome, Period, Result, Tree};
+use crate::{Error, Outcome, Period, Result, Tree, world};
 
 pub use raw::Facts;
 
 /// A machine that the step acts on, over SSH or the controller itself.
 #[derive(Debug)]
-pub struct Machine(raw::Machine);
+pub struct Machine(world::Machine);
 
 impl Machine {
     /// The machine that the step named for this role of the action: of arity `each` or `one`.
@@ -39,7 +39,7 @@ impl Machine {
 
     /// The machines that the step named for a role of arity `all`, in the runbook's order.
     pub fn targets(role: &str) -> Vec<Self> {
-        raw::targets(role).into_iter().map(Self).collect()
+        world::targets(role).into_iter().map(Self).collect()
     }
 
     /// Its name in the inventory.
@@ -114,7 +114,7 @@ impl Machine {
         Ok(self.0.resolve(name, record_type, server)?)
     }
 
-    pub(crate) fn raw(&self) -> &raw::Machine {
+    pub(crate) fn raw(&self) -> &world::Machine {
         &self.0
     }
 }

@@ -4,12 +4,12 @@ use crate::bindings::runbook::kube::clusters as raw;
 use crate::change::Outcome;
 use crate::command::{Exit, Output, said};
 use crate::effect::{Effect, effect_methods};
-use crate::{ObjectRef, Result};
+use crate::{ObjectRef, Result, world};
 
 /// A program in a pod, made by [`Cluster::exec`](crate::Cluster::exec).
 #[must_use = "nothing runs until it is observed, or its change is run"]
 pub struct Exec<'a> {
-    pub(crate) cluster: &'a raw::Cluster,
+    pub(crate) cluster: &'a world::Cluster,
     pub(crate) pod: ObjectRef,
     pub(crate) container: Option<String>,
     pub(crate) argv: Vec<String>,

@@ -1,18 +1,17 @@
 //! The run, as a plugin sees it: messages, progress, waiting, and what was there first.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::runbook::plugin::run as raw;
-use crate::{Error, Kind, Period, Result, Source};
+use crate::{Error, Kind, Period, Result, Source, world};
 
-pub use raw::Level;
+pub use crate::bindings::runbook::plugin::run::Level;
 
 /// Writes a message to the journal and the display. See [`info!`](crate::info) and [`warn!`](crate::warn).
 pub fn log(level: Level, message: &str) {
-    raw::log(level, message);
+    world::log(level, message);
 }
 
 /// A message for whoever reads the journal: `info!("{name} was there already")`.
@@ -29,12 +28,17 @@ macro_rules! warn {
 
 /// What the step is doing now.
 pub fn doing(message: &str) {
-    raw::progress(message, 0, None, "");
+    world::progress(message, 0, None, "");
 }
 
 /// What the step is doing now, and how far it is: `done` of `total`, in `unit`.
 pub fn progress(message: &str, done: u64, total: Option<u64>, unit: &str) {
-    raw::progress(message, done, total, unit);
+    world::progress(message, done, total, unit);
+}
+
+/// The run's time: that of the last answer, and the same when the run is resumed.
+pub fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(world::now_ms())
 }
 
 /// Waits.
@@ -43,7 +47,7 @@ pub fn progress(message: &str, done: u64, total: Option<u64>, unit: &str) {
 ///
 /// [`Kind::Unknown`] in a plan: what is waited for has not been started.
 pub fn pause(time: Period) -> Result<()> {
-    Ok(raw::pause(time.millis())?)
+    Ok(world::pause(time.millis())?)
 }
 
 /// The first value recorded under this key for this step of this run, through retries, resumes and edits of the runbook: how many
@@ -53,7 +57,7 @@ pub fn pause(time: Period) -> Result<()> {
 ///
 /// Where the value has no JSON form, or the recorded one is of another type.
 pub fn baseline<T: Serialize + DeserializeOwned>(key: &str, value: &T) -> Result<T> {
-    Ok(serde_json::from_str(&raw::baseline(key, &serde_json::to_string(value)?)?)?)
+    Ok(serde_json::from_str(&world::baseline(key, &serde_json::to_string(value)?)?)?)
 }
 
 /// Issues a receipt: proof that something of this `kind` ("backup"), of this `subject` ("pvc/home/chime"), lies at `place` since
@@ -64,7 +68,7 @@ pub fn baseline<T: Serialize + DeserializeOwned>(key: &str, value: &T) -> Result
 /// Where it cannot be kept.
 pub fn receipt(kind: &str, subject: &str, place: &Source, made_at: SystemTime) -> Result<()> {
     let since = made_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Ok(raw::receipt(kind, subject, place.raw(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX))?)
+    Ok(world::receipt(kind, subject, place.raw(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX))?)
 }
 
 /// What a probe saw.
@@ -99,8 +103,7 @@ pub fn wait_until<T>(
     interval: Period,
     mut probe: impl FnMut() -> Result<Probe<T>>,
 ) -> Result<T> {
-    // The run's time: that of the last answer, and the same when the run is resumed.
-    let start = SystemTime::now();
+    let start = now();
     let interval = interval.max(Period::from(std::time::Duration::from_millis(100)));
     // Ends the wait even where the clock stands still.
     let attempts = timeout.duration().as_millis() / interval.duration().as_millis() + 1;
@@ -113,7 +116,7 @@ pub fn wait_until<T>(
             Err(error) => return Err(error),
         };
         attempt += 1;
-        let left = timeout.duration().saturating_sub(start.elapsed().unwrap_or_default());
+        let left = timeout.duration().saturating_sub(now().duration_since(start).unwrap_or_default());
         if left.is_zero() || attempt > attempts {
             return Err(Error::timed_out(format!("waited {timeout} for {what}; last seen: {seen}")));
         }

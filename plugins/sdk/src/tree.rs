@@ -2,7 +2,7 @@
 
 use crate::bindings::runbook::files::trees as raw;
 use crate::effect::{Effect, effect_methods};
-use crate::{Context as _, Error, Mode, Result, Text};
+use crate::{Context as _, Error, Mode, Result, Text, world};
 
 pub use crate::bindings::runbook::base::types::Verdict;
 pub use raw::{Entry, Kind as FileKind, Stat};
@@ -10,7 +10,7 @@ pub use raw::{Entry, Kind as FileKind, Stat};
 /// A tree of files, of [`Machine::files`](crate::Machine::files) or [`Tree::controller`]. Paths are absolute.
 #[derive(Debug)]
 pub struct Tree {
-    raw: raw::Tree,
+    raw: world::Tree,
     place: String,
 }
 
@@ -18,13 +18,13 @@ impl Tree {
     /// Bytes that [`Tree::read`] takes at most: a plugin's memory is small. What is larger is streamed: see [`Tree::source`].
     pub const READ_LIMIT: u64 = 8 << 20;
 
-    pub(crate) fn new(raw: raw::Tree, place: String) -> Self {
+    pub(crate) fn new(raw: world::Tree, place: String) -> Self {
         Self { raw, place }
     }
 
     /// Files on the controller: below the runbook's folder, and where the step's inputs of format `controller-path` point.
     pub fn controller() -> Self {
-        Self::new(raw::controller(), "the controller".to_owned())
+        Self::new(world::controller(), "the controller".to_owned())
     }
 
     /// What lies there, links not followed; none where nothing does.
@@ -139,10 +139,10 @@ impl Tree {
 
 /// Content that is streamed from where it lies, pinned by size and SHA-256 when it is opened.
 #[derive(Debug)]
-pub struct Source(raw::Source);
+pub struct Source(world::Source);
 
 impl Source {
-    pub(crate) fn of(raw: raw::Source) -> Self {
+    pub(crate) fn of(raw: world::Source) -> Self {
         Self(raw)
     }
 

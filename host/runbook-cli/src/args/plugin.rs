@@ -28,6 +28,7 @@ pub(crate) enum Plugin {
   runbook plugin doc                    the project in this folder, its page on stdout
   runbook plugin doc journal -o journal/ACTIONS.md
   runbook plugin doc core               a plugin of the program
+  runbook plugin doc core --examples ./examples
   runbook plugin doc ./mine.wasm")]
     Doc(Doc),
     /// Write a cassette: what a step of a run asked and was answered, for `runbook plugin test` to replay without any host
@@ -52,7 +53,7 @@ Examples:
   runbook plugin verify .                             the project in this folder, with its cases/
   runbook plugin verify ./mine.wasm --cases tests
   runbook plugin verify core --cases plugins/core/cases --case file --law 4")]
-    Verify(Verify),
+    Verify(Laws),
 }
 
 /// `runbook plugin inspect`.
@@ -104,6 +105,9 @@ pub(crate) struct Doc {
     /// A project's folder, a plugin of the program, or the path of a component
     #[arg(value_name = "PLUGIN", default_value = ".")]
     pub(crate) plugin: String,
+    /// Runbooks that show how it is used; for a project its examples/ where left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) examples: Option<PathBuf>,
     /// Where the page goes; stdout where left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -111,7 +115,7 @@ pub(crate) struct Doc {
 
 /// `runbook plugin verify`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Verify {
+pub(crate) struct Laws {
     /// A project's folder, a plugin of the program, or the path of a component
     #[arg(value_name = "PLUGIN", default_value = ".")]
     pub(crate) plugin: String,
@@ -143,7 +147,7 @@ pub(crate) struct Record {
     pub(crate) output: Option<PathBuf>,
 }
 
-impl Verify {
+impl Laws {
     /// All laws in all cases of a project.
     pub(crate) fn of_project(dir: &std::path::Path) -> Self {
         Self { plugin: dir.display().to_string(), cases: None, case: None, laws: Vec::new(), at: None }

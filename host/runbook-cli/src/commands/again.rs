@@ -11,6 +11,7 @@ use runbook_model::exit_code;
 use runbook_model::history::History;
 
 use crate::args;
+use crate::asks::Afterwards;
 use crate::commands::drill;
 use crate::commands::exec::{end, go, holds_targets, journal_broke, recovered};
 use crate::display::{self, Styles, hint, print};
@@ -85,10 +86,12 @@ pub(crate) async fn resume(args: args::Resume) -> Result<u8, CliError> {
     launch.edits = edits;
     launch.faults = faults;
     let target = session.runbook.targets.rto_ms;
+    let afterwards = Afterwards::of(&session);
     let ended = go(launch.start(session)?).await;
     locks.give_back(holds_targets(&run));
     let ended = ended?;
     recovered(&run, &ended, target);
+    afterwards.point_out(&run);
     end(&run, Verb::Resume, &ended, args.json)
 }
 
@@ -137,7 +140,7 @@ pub(crate) async fn undo(args: args::Undo) -> Result<u8, CliError> {
         return Err(CliError::usage(format!("the run {run} has no step `{step}`"))
             .hint(format!("runbook show {run} lists them")));
     }
-    let session = opened.session(session::of_begun(&opened.begun)?, &[]).await?;
+    let session = opened.session(session::of_begun_without_plugins(&opened.begun)?, &[]).await?;
     let (watcher, bars) = display::progress(args.json);
     let gate = Gatekeeper::new(false, &[], bars.clone());
     let locks = Locks::take(&run, &session.inventory, &session.used(), false)?;

@@ -10,6 +10,7 @@ use runbook_model::report::Report;
 use runbook_model::summary::last_line;
 
 use crate::args;
+use crate::asks::Afterwards;
 use crate::commands::drill;
 use crate::display::{self, Pages, hint, print};
 use crate::error::CliError;
@@ -40,10 +41,12 @@ pub(crate) async fn exec(args: args::Exec) -> Result<u8, CliError> {
     launch.watchers = vec![watcher];
     launch.faults = faults;
     let target = session.runbook.targets.rto_ms;
+    let afterwards = Afterwards::of(&session);
     let ended = go(launch.start(session)?).await;
     locks.give_back(holds_targets(&run));
     let ended = ended?;
     recovered(&run, &ended, target);
+    afterwards.point_out(&run);
     end(&run, Verb::Exec, &ended, args.inputs.json)
 }
 

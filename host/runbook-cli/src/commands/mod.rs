@@ -3,6 +3,8 @@
 mod again;
 mod drill;
 mod exec;
+mod grant;
+mod pack;
 mod person;
 mod plugin;
 mod replay;
@@ -31,5 +33,7 @@ pub(crate) async fn run(args: Args) -> Result<u8, CliError> {
         Command::Replay(args) => replay::replay(args).await,
         Command::Report(args) => report::run(&args),
         Command::Plugin(command) => plugin::run(command).await,
+        Command::Pack(command) => pack::run(command),
+        Command::Grant(args) => grant::run(&args),
     }
 }

@@ -235,7 +235,7 @@ async fn release(opened: Opened, block: &str) -> Result<u8, CliError> {
     if !opened.past.state.blocks().any(|open| open == block) {
         return Err(CliError::usage(format!("the block `{block}` is not open in the run {run}")));
     }
-    let session = opened.session(session::of_begun(&opened.begun)?, &[]).await?;
+    let session = opened.session(session::of_begun_without_plugins(&opened.begun)?, &[]).await?;
     let (watcher, bars) = display::progress(false);
     let locks = Locks::take(&run, &session.inventory, &session.used(), false)?;
     let gate = Gatekeeper::new(false, &[], bars.clone());

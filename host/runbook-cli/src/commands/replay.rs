@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use runbook_engine::backend::Secrets;
-use runbook_engine::compare::{self, Nowhere, Use};
+use runbook_engine::compare::{self, Nowhere};
 use runbook_engine::journal::{Journal, Start};
 use runbook_engine::receipts::Receipts;
-use runbook_engine::run::Actions as _;
 use runbook_engine::shared::Shared;
 use runbook_engine::vault::Vault;
 use runbook_model::call::Request;
+use runbook_model::consent;
 use runbook_model::event::{Event, Instance, Record};
 use runbook_model::exit_code;
 use runbook_model::history::{self, History};
@@ -20,12 +20,13 @@ use runbook_model::manifest::Ask;
 use runbook_model::plan::Runbook;
 use runbook_model::redact::Redactor;
 use runbook_model::words;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::args;
+use crate::asks::Asks;
 use crate::catalog::Catalog;
 use crate::display::{Styles, print, safe};
+use crate::elsewhere;
 use crate::error::CliError;
 use crate::runs_dir::{self, Begun};
 use crate::session::{self, Loaded};
@@ -36,7 +37,8 @@ pub(crate) async fn replay(args: args::Replay) -> Result<u8, CliError> {
     let begun = Begun::load(&run)?;
     let records = runs_dir::read(&run)?;
     let is_meant = |instance: &Instance| args.step.as_deref().is_none_or(|step| instance.is_of(step));
-    let Loaded { runbook, catalog, .. } = session::of_begun(&begun)?;
+    let Loaded { runbook, mut catalog, .. } = session::of_begun(&begun)?;
+    elsewhere::consent_to_replay(&runbook, &mut catalog)?;
     let mut out = anstream::stdout().lock();
     if args.trace {
         let _ = Trace::new(&runbook, &catalog).write(&mut out, &records, &is_meant);
@@ -110,25 +112,16 @@ pub(super) fn nowhere(run: &str, past: History, vault: Vault, artifacts: PathBuf
     }
 }
 
-/// What an attempt was given.
-struct Given {
-    inputs: Value,
-    roles: Vec<(String, Vec<String>)>,
-}
-
 /// Prints every call with its grant and its timing.
 struct Trace<'a> {
-    runbook: &'a Runbook,
-    catalog: &'a Catalog,
-    /// How the attempts began that are going on.
-    started: BTreeMap<Instance, Given>,
+    asks: Asks<'a>,
     /// Changes that have left and not come back.
     under_way: BTreeMap<(Instance, u32), Request>,
 }
 
 impl<'a> Trace<'a> {
     fn new(runbook: &'a Runbook, catalog: &'a Catalog) -> Self {
-        Self { runbook, catalog, started: BTreeMap::new(), under_way: BTreeMap::new() }
+        Self { asks: Asks::new(runbook, catalog), under_way: BTreeMap::new() }
     }
 
     fn write(
@@ -141,9 +134,8 @@ impl<'a> Trace<'a> {
         for record in records {
             let at = record.at.saturating_sub(began);
             let (instance, call, request, what) = match &record.event {
-                Event::StepStarted { instance, inputs, roles, .. } => {
-                    let given = Given { inputs: inputs.clone(), roles: roles.clone() };
-                    self.started.insert(instance.clone(), given);
+                Event::StepStarted { .. } => {
+                    self.asks.read(&record.event);
                     continue;
                 }
                 Event::Intended { instance, call, request, .. } => {
@@ -176,23 +168,13 @@ impl<'a> Trace<'a> {
             let (dim, seconds) = (Styles::DIM, at / 1000);
             let words = safe(&words::request(&request));
             writeln!(out, "{dim}{seconds:>5}.{:03}{dim:#} {instance} #{call}  {words}  {dim}{what}{dim:#}", at % 1000)?;
-            let by = match self.grant(instance, &request) {
-                Some(ask) => format!("{} — {}", pattern(&ask), safe(&ask.reason)),
+            let by = match self.asks.of(instance, &request) {
+                Some((_, ask)) => format!("{} — {}", safe(&words_of(ask)), safe(&ask.reason)),
                 None => "no grant is needed, or none is left that gives it".to_owned(),
             };
             writeln!(out, "          {dim}{by}{dim:#}")?;
         }
         Ok(())
-    }
-
-    /// The ask of the plugin that lets a call pass.
-    fn grant(&self, instance: &Instance, request: &Request) -> Option<Ask> {
-        let Given { inputs, roles } = self.started.get(instance)?;
-        let step = *self.runbook.trail(&instance.step)?.last()?;
-        let used = Use::of(step)?;
-        let (action, standard) = self.catalog.action(used.plugin, used.action)?;
-        let passed = compare::grants(used, action, standard, inputs, roles).check(request).ok()?;
-        action.asks.get(passed.ask?).cloned()
     }
 }
 
@@ -200,19 +182,6 @@ fn took(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
-/// What an ask is for, as the manifest has it.
-fn pattern(ask: &Ask) -> String {
-    let power = serde_json::to_value(ask.call).unwrap_or_default();
-    let on = serde_json::to_value(&ask.on).unwrap_or_default();
-    let fields: Vec<String> = on
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(_, value)| match value {
-            Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-        .collect();
-    format!("{} {}", power.as_str().unwrap_or_default(), fields.join(" "))
+fn words_of(ask: &Ask) -> String {
+    consent::words(ask.call, &ask.on, ask.privileged)
 }

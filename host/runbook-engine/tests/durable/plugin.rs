@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
 use runbook_engine::run::{Actions, Gate, Verdict as Said};
 use runbook_model::call::*;
+use runbook_model::consent::Consent;
 use runbook_model::manifest::{Action, Manifest};
 use serde_json::{Value, json};
 
@@ -228,8 +229,8 @@ impl runbook_model::parse::Catalog for Catalog {
 }
 
 impl Actions for Catalog {
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        (plugin == "t").then(|| self.0.action(action)).flatten().map(|action| (action, true))
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)> {
+        (plugin == "t").then(|| self.0.action(action)).flatten().map(|action| (action, Consent::Implied))
     }
 }
 

@@ -13,6 +13,7 @@ use runbook_engine::shared::Shared;
 use runbook_engine::vault::Vault;
 use runbook_model::bytes::Bytes;
 use runbook_model::call::*;
+use runbook_model::consent::Consent;
 use runbook_model::delta;
 use runbook_model::event::{Event, Instance, VERSION, Verb};
 use runbook_model::history::History;
@@ -356,8 +357,8 @@ impl runbook_model::parse::Catalog for Catalog {
 }
 
 impl Actions for Catalog {
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        (plugin == "t").then(|| self.0.action(action)).flatten().map(|action| (action, true))
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)> {
+        (plugin == "t").then(|| self.0.action(action)).flatten().map(|action| (action, Consent::Implied))
     }
 }
 

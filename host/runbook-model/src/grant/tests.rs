@@ -12,12 +12,12 @@ struct Case {
     inputs: Value,
     computed: &'static [&'static str],
     allow: Allow,
-    standard: bool,
+    consent: Consent,
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self { asks: json!([]), inputs: json!({}), computed: &[], allow: Allow::Unsaid, standard: true }
+        Self { asks: json!([]), inputs: json!({}), computed: &[], allow: Allow::Unsaid, consent: Consent::Implied }
     }
 }
 
@@ -36,7 +36,7 @@ impl Case {
             inputs: &self.inputs,
             computed: &computed,
             allow: &self.allow,
-            standard: self.standard,
+            consent: self.consent,
         });
         grants.check(&Request { target, call })
     }
@@ -210,25 +210,26 @@ fn deleting_data_must_be_declared_irreversible() {
 
 #[test]
 fn a_plugin_from_elsewhere_needs_the_owner() {
-    let asks = ask("ssh.observe", json!({"argv": ["zfs", "**"]}));
-    let unsaid = Case { asks: asks.clone(), standard: false, ..Case::default() };
-    assert!(!unsaid.observes(&["zfs", "list"]));
-    let asked = Case { asks: asks.clone(), standard: false, allow: Allow::Asked, ..Case::default() };
-    assert!(asked.observes(&["zfs", "list"]));
     let permit = Permit {
         call: Power::SshObserve,
         on: Pattern { argv: Some(vec!["zfs".into(), "list".into()]), ..Pattern::default() },
         privileged: false,
     };
-    let only =
-        Case { asks: asks.clone(), standard: false, allow: Allow::Only(vec![permit.clone()]), ..Case::default() };
-    assert!(only.observes(&["zfs", "list"]));
-    assert!(!only.observes(&["zfs", "destroy"]));
-
-    let action = action(asks);
-    assert_eq!(missing(&action, &Allow::Unsaid).len(), 1);
-    assert_eq!(missing(&action, &Allow::Only(vec![permit])).len(), 1, "less than what is asked for");
-    assert_eq!(missing(&action, &Allow::Asked).len(), 0);
+    let only = || Allow::Only(vec![permit.clone()]);
+    // Whether it may list, and whether it may destroy.
+    for (consent, allow, list, destroy) in [
+        (Consent::Missing, Allow::Unsaid, false, false),
+        (Consent::Missing, Allow::Asked, false, false),
+        (Consent::Missing, only(), false, false),
+        (Consent::Granted, Allow::Unsaid, true, true),
+        (Consent::Granted, Allow::Asked, true, true),
+        (Consent::Granted, only(), true, false),
+    ] {
+        let what = format!("{consent:?}, {allow:?}");
+        let asks = ask("ssh.observe", json!({"argv": ["zfs", "**"]}));
+        let case = Case { asks, consent, allow, ..Case::default() };
+        assert_eq!((case.observes(&["zfs", "list"]), case.observes(&["zfs", "destroy"])), (list, destroy), "{what}");
+    }
 }
 
 #[test]

@@ -8,13 +8,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::diagnostic::{Diagnostic, Source, has_errors};
 use crate::manifest::Manifest;
+use crate::pack_source::PackSource;
 use crate::parse::inventory::{self, Inventory};
 use crate::parse::names::{Known, Names};
 use crate::parse::steps;
 use crate::plan::{Block, Cluster, Host, InputDef, Runbook};
 use crate::schema::node::{self, Node, table_to_json};
 use crate::schema::read::{Reading, Spanned};
-use crate::schema::{v1, v1_block};
+use crate::schema::{v1, v1_block, v1_packs};
 
 /// Runbooks that include one another deeper than this are a mistake.
 const MAX_DEPTH: usize = 8;
@@ -45,7 +46,7 @@ pub trait Files {
 
 /// The plugins that there are.
 pub trait Catalog {
-    /// The manifest of a plugin; those of `[plugins]` among them.
+    /// The manifest of a plugin; those of `[plugins]` and of packs among them.
     fn manifest(&self, plugin: &str) -> Option<&Manifest>;
 
     /// The names of all plugins.
@@ -87,6 +88,8 @@ pub struct Mentions {
     pub plugins: BTreeSet<String>,
     /// The components of `[plugins]`.
     pub components: BTreeSet<Component>,
+    /// The packs of `[packs]`.
+    pub packs: BTreeSet<PackMention>,
 }
 
 impl Document {
@@ -105,11 +108,11 @@ impl Document {
     }
 
     fn gather(&self, files: &dyn Files, depth: usize, found: &mut Mentions) {
-        for entry in self.root.entry("plugins").and_then(|e| e.value.as_table()).unwrap_or_default() {
-            if let Some(path) = entry.value.as_str() {
-                let path = join_path(&self.source.name, path);
-                found.components.insert(Component { name: entry.key.clone(), path });
-            }
+        for (name, path) in self.named("plugins") {
+            found.components.insert(Component { name, path: join_path(&self.source.name, path) });
+        }
+        for (name, source) in self.named("packs") {
+            found.packs.insert(PackMention { name, source: join_source(&self.source.name, source) });
         }
         let Some(node::Data::List(steps)) = self.root.entry("step").map(|e| &e.value.data) else { return };
         let inner = |step: &node::Node| match step.entry("do").map(|e| &e.value.data) {
@@ -135,6 +138,12 @@ impl Document {
         }
     }
 
+    /// The entries of a table of texts.
+    fn named(&self, key: &str) -> impl Iterator<Item = (String, &str)> {
+        let entries = self.root.entry(key).and_then(|e| e.value.as_table()).unwrap_or_default();
+        entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.as_str()?)))
+    }
+
     /// Checks it: the runbook if nothing is wrong with it, and all that is to be said of it, warnings too.
     pub fn load(self, files: &dyn Files, catalog: &dyn Catalog) -> (Option<Runbook>, Vec<Diagnostic>) {
         let loader = Loader {
@@ -144,6 +153,7 @@ impl Document {
             order: RefCell::default(),
             torn: RefCell::default(),
             components: RefCell::default(),
+            packs: RefCell::default(),
         };
         let runbook = loader.file(self, None, &mut Vec::new());
         let diagnostics = loader.finish();
@@ -158,6 +168,27 @@ pub struct Component {
     pub name: String,
     /// Path of the component, as [`join_path`] gives it.
     pub path: String,
+}
+
+/// A pack that a runbook names in `[packs]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackMention {
+    /// Its name in the runbook.
+    pub name: String,
+    /// Where it comes from, as [`join_source`] gives it.
+    pub source: String,
+}
+
+/// The source of a pack that stands in a file: a path is seen as [`join_path`] sees it.
+pub fn join_source(file: &str, source: &str) -> String {
+    match PackSource::parse(source) {
+        Ok(PackSource::Path(path)) => {
+            let joined = join_path(file, &path);
+            // It must still be told from a name.
+            if joined.starts_with(['.', '/', '~']) { joined } else { format!("./{joined}") }
+        }
+        Ok(PackSource::Stored(_)) | Err(_) => source.to_owned(),
+    }
 }
 
 /// A path that stands in a file, as seen from where that file is seen: relative ones begin at the file's folder.
@@ -193,6 +224,8 @@ pub(super) struct Loader<'a> {
     torn: RefCell<BTreeSet<String>>,
     /// The components that `[plugins]` of all files name.
     components: RefCell<BTreeMap<String, String>>,
+    /// The packs that `[packs]` of all files name.
+    packs: RefCell<BTreeMap<String, String>>,
 }
 
 impl<'a> Loader<'a> {
@@ -253,8 +286,11 @@ impl<'a> Loader<'a> {
         }
         let Inventory { hosts, clusters } = inventory::assemble(self, r, &file, &known, outer);
         self.check_plugins(r, &file.plugins);
-        let plugins: BTreeMap<String, String> =
-            file.plugins.iter().map(|(n, p)| (n.value.clone(), p.value.clone())).collect();
+        for (name, source) in &file.packs {
+            self.once("pack", r, name, join_source(&r.source.name, &source.value), &self.packs);
+        }
+        let named = |all: &[v1_packs::Named]| all.iter().map(|(n, v)| (n.value.clone(), v.value.clone())).collect();
+        let plugins: BTreeMap<String, String> = named(&file.plugins);
         let world = steps::World {
             loader: self,
             r,
@@ -278,31 +314,44 @@ impl<'a> Loader<'a> {
             hosts: inventory::without_foreign_creators(hosts, &plan_steps),
             clusters: inventory::clusters_without_foreign_creators(clusters, &plan_steps),
             plugins,
+            packs: named(&file.packs),
             blocks: file.blocks.iter().map(block).collect(),
             steps: plan_steps,
             inputs,
         })
     }
 
-    fn check_plugins(&self, r: &Reading<'_>, plugins: &[(Spanned<String>, Spanned<String>)]) {
+    fn check_plugins(&self, r: &Reading<'_>, plugins: &[v1_packs::Named]) {
         for (name, _) in plugins.iter().filter(|(name, _)| self.catalog.is_builtin(&name.value)) {
             let message = format!("the plugin `{}` is part of the program and cannot be replaced", name.value);
             r.report(&name.span, Diagnostic::error("conflict", message).help("give yours another name"));
         }
         for (name, path) in plugins {
-            let path = join_path(&r.source.name, &path.value);
-            let mut known = self.components.borrow_mut();
-            let first = known.entry(name.value.clone()).or_insert_with(|| path.clone());
-            if *first != path {
-                let message = format!(
-                    "the plugin `{}` is {first} already, in the runbook that includes this one or beside it",
-                    name.value
-                );
-                r.report(
-                    &name.span,
-                    Diagnostic::error("conflict", message).help("a name stands for one component in the whole run"),
-                );
-            }
+            self.once("plugin", r, name, join_path(&r.source.name, &path.value), &self.components);
+        }
+    }
+
+    /// A name stands for one thing in all files.
+    fn once(
+        &self,
+        what: &str,
+        r: &Reading<'_>,
+        name: &Spanned<String>,
+        path: String,
+        known: &RefCell<BTreeMap<String, String>>,
+    ) {
+        let mut known = known.borrow_mut();
+        let first = known.entry(name.value.clone()).or_insert_with(|| path.clone());
+        if *first != path {
+            let message = format!(
+                "the {what} `{}` is {first} already, in the runbook that includes this one or beside it",
+                name.value
+            );
+            let help = match what {
+                "pack" => "a name stands for one pack in the whole run",
+                _ => "a name stands for one component in the whole run",
+            };
+            r.report(&name.span, Diagnostic::error("conflict", message).help(help));
         }
     }
 

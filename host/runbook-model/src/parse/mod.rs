@@ -8,7 +8,7 @@ mod set;
 mod steps;
 mod with;
 
-pub use load::{Catalog, Component, Document, Files, Mentions, join_path, load};
+pub use load::{Catalog, Component, Document, Files, Mentions, PackMention, join_path, join_source, load};
 
 #[cfg(test)]
 mod tests;

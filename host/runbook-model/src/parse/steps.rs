@@ -123,7 +123,7 @@ impl World<'_> {
             }
             let names = self.loader.catalog.names();
             let help = name_help(plugin, "plugins", names.iter().map(String::as_str))
-                .unwrap_or_else(|| "a plugin that is not part of the program is named in `[plugins]`".to_owned());
+                .unwrap_or_else(|| "a plugin that is not part of the program comes from a pack, which stands in `[packs]`, or from a file in `[plugins]`".to_owned());
             self.r.report(
                 &uses.span,
                 Diagnostic::error("unknown-plugin", format!("there is no plugin `{plugin}`")).help(help),

@@ -4,4 +4,5 @@ pub mod node;
 pub mod read;
 pub mod v1;
 pub mod v1_block;
+pub mod v1_packs;
 pub mod v1_step;

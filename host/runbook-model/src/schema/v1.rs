@@ -12,6 +12,7 @@ use crate::plan::{
 use crate::schema::node::{Data, Entry, Node, table_to_json};
 use crate::schema::read::{Fields, Reading, Spanned};
 use crate::schema::v1_block::{self, Block};
+use crate::schema::v1_packs;
 use crate::schema::v1_step::Step;
 
 /// A runbook as it is written.
@@ -33,6 +34,8 @@ pub struct File {
     pub vars: Vec<Entry>,
     /// `[plugins]`.
     pub plugins: Vec<(Spanned<String>, Spanned<String>)>,
+    /// `[packs]`: name, source.
+    pub packs: Vec<(Spanned<String>, Spanned<String>)>,
     /// `[hosts.NAME]`.
     pub hosts: Vec<Host>,
     /// `[clusters.NAME]`.
@@ -147,7 +150,8 @@ pub fn read_file(r: &Reading<'_>, root: &Node) -> File {
         targets: read_targets(r, &f),
         inputs: f.named("inputs", "an input").into_iter().filter_map(|e| read_input(r, e)).collect(),
         vars: f.named("vars", "a var").into_iter().cloned().collect(),
-        plugins: read_plugins(r, &f),
+        plugins: v1_packs::read_plugins(r, &f),
+        packs: v1_packs::read_packs(r, &f),
         hosts: f.named("hosts", "a host").into_iter().filter_map(|e| read_host(r, e)).collect(),
         clusters: f.named("clusters", "a cluster").into_iter().filter_map(|e| read_cluster(r, e)).collect(),
         steps,
@@ -174,37 +178,6 @@ fn read_targets(r: &Reading<'_>, f: &Fields<'_, '_>) -> Targets {
     let targets = Targets { rto_ms: t.duration("rto") };
     t.finish();
     targets
-}
-
-/// Reads `[plugins]`.
-pub fn read_plugins(r: &Reading<'_>, f: &Fields<'_, '_>) -> Vec<(Spanned<String>, Spanned<String>)> {
-    let Some(node) = f.node("plugins") else { return Vec::new() };
-    let Data::Table(entries) = &node.data else {
-        r.wrong_type("plugins", "a table", node);
-        return Vec::new();
-    };
-    let mut plugins = Vec::new();
-    for entry in entries {
-        let name_ok = entry.key.starts_with(|c: char| c.is_ascii_lowercase())
-            && entry.key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
-        if !name_ok {
-            let message = format!("`{}` cannot be the name of a plugin", entry.key);
-            r.report(
-                &entry.key_span,
-                Diagnostic::error("bad-id", message).help("lower-case letters, digits, `-` and `_`"),
-            );
-            continue;
-        }
-        match entry.value.as_str() {
-            Some(path) if !path.is_empty() => plugins.push((
-                Spanned::new(entry.key.clone(), entry.key_span.clone()),
-                Spanned::new(path.to_owned(), entry.value.span.clone()),
-            )),
-            Some(_) => r.report(&entry.value.span, Diagnostic::error("empty", "the path of the component is empty")),
-            None => r.wrong_type(&entry.key, "the path of a component", &entry.value),
-        }
-    }
-    plugins
 }
 
 fn read_steps(r: &Reading<'_>, f: &Fields<'_, '_>) -> (Vec<Step>, Vec<Block>) {

@@ -6,48 +6,51 @@ use std::net::Ipv4Addr;
 use runbook_sdk::prelude::*;
 
 /// What stands under `with`.
-#[derive(Deserialize)]
+#[derive(Input)]
 pub(crate) struct Input {
+    /// The IPv4 address with the length of its network's prefix, such as "192.168.1.5/24".
+    #[input(pattern = "^[0-9.]+/[0-9]+$")]
     address: String,
-    #[serde(default)]
+    /// What becomes of the addresses that the interface has.
+    #[input(default = "additional")]
     mode: Mode,
+    /// The interface. Left out: that of the default route.
+    #[input(pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
     interface: Option<String>,
-    gateway: Option<String>,
-    #[serde(default)]
-    nameservers: Vec<String>,
-    #[serde(default)]
+    /// `primary`: where the way out leads. Left out: where it leads now.
+    gateway: Option<Ipv4Addr>,
+    /// `primary`: who is asked for names. Left out: those that are asked now.
+    #[input(default)]
+    nameservers: Vec<Ipv4Addr>,
+    /// Who gives the interface its addresses.
+    #[input(default = "auto")]
     renderer: Renderer,
+    /// Addresses where the machine has to answer afterwards. Left out: at the new one with `primary`, else where the inventory says.
+    #[input(min_items = 1)]
     confirm_at: Option<Vec<String>>,
-    #[serde(default = "two_minutes")]
+    /// The machine takes the change back by itself unless it was reached in this time.
+    #[input(default = "120s")]
     window: Period,
 }
 
-fn two_minutes() -> Period {
-    Period::minutes(2)
-}
-
 /// What becomes of the addresses that the interface has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Input)]
 pub(super) enum Mode {
-    /// They stay.
-    #[default]
+    /// The machine keeps its own addresses.
     Additional,
-    /// They go: the machine is at the new one from then on.
+    /// It has this one instead of all others of the interface, and is reached there from then on.
     Primary,
 }
 
 /// Who gives the interface its addresses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Input)]
 pub(super) enum Renderer {
-    /// Whoever does it now.
-    #[default]
+    /// Whoever does now.
     Auto,
-    /// The files of netplan.
+    /// Files of netplan.
     Netplan,
     /// A profile of NetworkManager.
-    #[serde(rename = "networkmanager")]
+    #[input(name = "networkmanager")]
     NetworkManager,
 }
 
@@ -126,8 +129,7 @@ impl Wish {
             );
         };
         ensure!(address.is_for_a_machine(), "`address` is none that a machine can have: {address}");
-        let gateway = input.gateway.as_deref().map(|text| ip("gateway", text)).transpose()?;
-        let nameservers = input.nameservers.iter().map(|text| ip("nameservers", text)).collect::<Result<Vec<_>>>()?;
+        let Input { gateway, nameservers, .. } = input;
         if input.mode == Mode::Additional && (gateway.is_some() || !nameservers.is_empty()) {
             invalid!(
                 "`gateway` and `nameservers` belong to `mode = \"primary\"`: with an additional address the machine keeps its own"
@@ -135,6 +137,9 @@ impl Wish {
         }
         if let Some(gateway) = gateway {
             check_gateway(address, gateway)?;
+        }
+        if input.confirm_at.iter().flatten().any(String::is_empty) {
+            invalid!("`confirm_at`: an address is empty");
         }
         let confirm_at = match (input.confirm_at, input.mode) {
             (Some(addresses), _) => addresses,
@@ -185,10 +190,6 @@ fn check_gateway(address: Address, gateway: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-fn ip(what: &str, text: &str) -> Result<Ipv4Addr> {
-    text.parse().map_err(|_| Error::invalid(format!("`{what}`: {text} is no IPv4 address")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +226,7 @@ mod tests {
             (json!({ "address": "192.168.1.5/24", "gateway": "192.168.1.1" }), "primary"),
             (json!({ "address": "192.168.1.5/24", "mode": "primary", "gateway": "192.168.2.1" }), "gateway"),
             (json!({ "address": "192.168.1.5/24", "mode": "primary", "gateway": "192.168.1.5" }), "gateway"),
-            (json!({ "address": "192.168.1.5/24", "mode": "primary", "nameservers": ["dns"] }), "nameservers"),
+            (json!({ "address": "192.168.1.5/24", "mode": "primary", "nameservers": ["dns"] }), "IPv4"),
         ] {
             let error = wish(with).unwrap_err();
             assert!(error.message().contains(word), "{word}: {error}");

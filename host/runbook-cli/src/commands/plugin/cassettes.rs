@@ -32,7 +32,9 @@ pub(super) async fn replay(name: &str, component: &Path, folder: &Path) -> Resul
         Some(_) => drop(mentions.plugins.insert(name.to_owned())),
         None => drop(mentions.components.insert(Component { name: name.to_owned(), path })),
     }
-    let catalog = Catalog::of(&mentions)?;
+    let mut catalog = Catalog::of(&mentions, component)?;
+    // Whose plugin it is tries it; there is nothing that it could reach.
+    catalog.consent();
     catalog.host().prepare(name).await.map_err(CliError::refused)?;
     let mut different = 0;
     for file in &files {

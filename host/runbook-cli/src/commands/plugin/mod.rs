@@ -5,6 +5,7 @@ mod cassettes;
 mod doc;
 mod inspect;
 mod new;
+mod page;
 mod project;
 mod record;
 mod test;

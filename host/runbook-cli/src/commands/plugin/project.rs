@@ -107,7 +107,10 @@ impl Project {
     /// Where one fails.
     pub(super) fn unit_tests(&self) -> Result<(), CliError> {
         match self.tool {
-            Tool::Cargo => self.run(Command::new(cargo()).args(["test", "--quiet"]), "the unit tests failed"),
+            // In the profile of `build`: the macros, most of what there is to compile, then serve both.
+            Tool::Cargo => {
+                self.run(Command::new(cargo()).args(["test", "--release", "--quiet"]), "the unit tests failed")
+            }
             Tool::Scripts => self.script("test.sh"),
         }
     }

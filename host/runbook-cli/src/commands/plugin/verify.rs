@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use runbook_engine::run::Actions;
 use runbook_laws::{Breach, Case, CaseError, Harness, Judgement, Law};
+use runbook_model::consent::Consent;
 use runbook_model::exit_code;
 use runbook_model::manifest::{Action, Manifest};
 use runbook_model::parse::{Component, Mentions};
@@ -30,7 +31,7 @@ struct Subject {
 }
 
 /// Tries the laws in all cases.
-pub(crate) async fn run(args: &args::Verify) -> Result<u8, CliError> {
+pub(crate) async fn run(args: &args::Laws) -> Result<u8, CliError> {
     let subject = Subject::find(args)?;
     let laws = laws(args)?;
     let cases = subject.read(args)?;
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: &args::Verify) -> Result<u8, CliError> {
 }
 
 impl Subject {
-    fn find(args: &args::Verify) -> Result<Self, CliError> {
+    fn find(args: &args::Laws) -> Result<Self, CliError> {
         let plugins = STANDARD.iter().map(|plugin| plugin.name.to_owned()).collect();
         let mut mentions = Mentions { plugins, ..Mentions::default() };
         let path = Path::new(&args.plugin);
@@ -90,7 +91,7 @@ impl Subject {
         } else {
             (args.plugin.clone(), None)
         };
-        let catalog = Catalog::of(&mentions)?;
+        let catalog = Catalog::of(&mentions, path)?;
         if catalog.loaded(&name).is_none() {
             return Err(CliError::usage(format!("there is no plugin `{name}`"))
                 .hint("give a plugin of the program, the folder of a project, or the path of a component"));
@@ -103,7 +104,7 @@ impl Subject {
     }
 
     /// The cases: `NAME.toml`, with `NAME.world.toml` beside it.
-    fn read(&self, args: &args::Verify) -> Result<Vec<Case>, CliError> {
+    fn read(&self, args: &args::Laws) -> Result<Vec<Case>, CliError> {
         let folder = self.cases.display();
         let listed = std::fs::read_dir(&self.cases).map_err(|error| {
             CliError::usage(format!("{folder}: {error}")).hint(
@@ -147,7 +148,7 @@ impl Subject {
     }
 
     /// What repeats a breach alone.
-    fn again(&self, args: &args::Verify, case: &str, law: Law, breach: &Breach) -> String {
+    fn again(&self, args: &args::Laws, case: &str, law: Law, breach: &Breach) -> String {
         let at = breach.at.as_ref().map(|at| format!(" --at {at}")).unwrap_or_default();
         let (plugin, cases) = (&args.plugin, self.cases.display());
         format!("runbook plugin verify {plugin} --cases {cases} --case {case} --law {}{at}", law.number())
@@ -168,7 +169,7 @@ fn text(path: &Path) -> Result<String, CliError> {
     text.map_err(|error| CliError::usage(format!("{shown}: {error}")))
 }
 
-fn laws(args: &args::Verify) -> Result<Vec<Law>, CliError> {
+fn laws(args: &args::Laws) -> Result<Vec<Law>, CliError> {
     if args.laws.is_empty() {
         return Ok(Law::ALL.to_vec());
     }
@@ -290,8 +291,8 @@ fn short(law: Law) -> &'static str {
 struct Trusted(Catalog);
 
 impl Actions for Trusted {
-    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, bool)> {
-        self.0.action(plugin, action).map(|(action, _)| (action, true))
+    fn action(&self, plugin: &str, action: &str) -> Option<(&Action, Consent)> {
+        self.0.action(plugin, action).map(|(action, _)| (action, Consent::Implied))
     }
 }
 

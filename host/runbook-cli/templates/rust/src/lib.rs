@@ -1,4 +1,4 @@
-//! The `{{name}}` plugin. What its actions take and ask for stands in `plugin.toml`.
+//! The `{{name}}` plugin. What its actions ask for stands in `plugin.toml`, what they take and do in their modules.
 
 mod settings;
 

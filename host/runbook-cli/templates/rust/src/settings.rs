@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 
 use runbook_sdk::prelude::*;
 
-/// What stands under `with`.
-#[derive(Deserialize)]
+/// What stands under `with`. The doc comments are what people read of it.
+#[derive(Input)]
 pub(crate) struct Input {
-    path: String,
+    /// The file. It is made where it is missing.
+    path: TargetPath,
+    /// Names and the values that they are to have. Other lines stay as they are.
     set: BTreeMap<String, String>,
-    #[serde(default)]
+    /// Program and arguments that make the new settings effective. Run when one changed.
+    #[input(default)]
     reload: Vec<String>,
 }
 
 /// What later steps can refer to.
-#[derive(Serialize)]
+#[derive(Output)]
 pub(crate) struct Output {
+    /// Names of the settings that were not so before.
     changed: Vec<String>,
 }
 
@@ -82,7 +86,42 @@ fn with(text: &str, set: &BTreeMap<String, String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use runbook_sdk::fake::{Machine, World};
+
     use super::*;
+
+    const FILE: &str = "/srv/app/.env";
+
+    fn world() -> World {
+        let node = Machine::new("node1").file(FILE, "# Ours\nPORT=80\n");
+        World::new().machine(node.changes(["systemctl", "restart", "app"], |node| node))
+    }
+
+    fn with_port(port: &str) -> Value {
+        json!({ "path": FILE, "set": { "PORT": port }, "reload": ["systemctl", "restart", "app"] })
+    }
+
+    /// Plan, apply, and the second look that must find nothing: `converges` does all three.
+    #[test]
+    fn a_setting_is_changed_and_the_service_told() {
+        let mut world = world();
+        let run = world.converges(converge, with_port("8080"));
+        assert_eq!(run.summaries(), ["write /srv/app/.env", "make the new settings effective"]);
+        assert_eq!(run.outputs.unwrap(), json!({ "changed": ["PORT"] }));
+        assert_eq!(world.at("node1").text(FILE).unwrap(), "# Ours\nPORT=8080\n");
+        assert_eq!(world.verify(verify, with_port("8080")), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_so_already_is_left_alone() {
+        assert!(world().plan(converge, with_port("80")).changes.is_empty());
+    }
+
+    #[test]
+    fn verify_notices_another_value() {
+        let wrong = world().verify(verify, with_port("8080")).unwrap();
+        assert_eq!(wrong, ["PORT in /srv/app/.env on node1 is not as it should be"]);
+    }
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -101,9 +140,9 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        check(&set(&[("A_1", "x")])).unwrap();
-        for bad in [("", "x"), ("A B", "x"), ("A", "x\ny")] {
-            assert_eq!(check(&set(&[bad])).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
+        for set in [json!({ "": "x" }), json!({ "A B": "x" }), json!({ "A": "x\ny" })] {
+            let run = world().plan(converge, json!({ "path": FILE, "set": set }));
+            assert_eq!(run.outputs.unwrap_err().kind(), Kind::Invalid);
         }
     }
 }
