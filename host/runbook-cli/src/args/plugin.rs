@@ -54,7 +54,7 @@ Examples:
   runbook plugin verify .                             the project in this folder, with its cases/
   runbook plugin verify ./mine.wasm --cases tests
   runbook plugin verify core --cases plugins/core/cases --case file --law 4")]
-    Verify(Verify),
+    Verify(Laws),
 }
 
 /// `runbook plugin inspect`.
@@ -120,7 +120,7 @@ pub(crate) struct Doc {
 
 /// `runbook plugin verify`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Verify {
+pub(crate) struct Laws {
     /// A project's folder, a plugin of the program, or the path of a component
     #[arg(value_name = "PLUGIN", default_value = ".")]
     pub(crate) plugin: String,
@@ -152,7 +152,7 @@ pub(crate) struct Record {
     pub(crate) output: Option<PathBuf>,
 }
 
-impl Verify {
+impl Laws {
     /// All laws in all cases of a project.
     pub(crate) fn of_project(dir: &std::path::Path) -> Self {
         Self { plugin: dir.display().to_string(), cases: None, case: None, laws: Vec::new(), at: None }

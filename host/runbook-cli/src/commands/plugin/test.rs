@@ -20,5 +20,5 @@ pub(crate) async fn run(args: &args::Project) -> Result<u8, CliError> {
     if !project.dir.join("cases").is_dir() {
         return Ok(exit_code::SUCCESS);
     }
-    super::verify::run(&args::Verify::of_project(&args.dir)).await
+    super::verify::run(&args::Laws::of_project(&args.dir)).await
 }

@@ -31,7 +31,7 @@ struct Subject {
 }
 
 /// Tries the laws in all cases.
-pub(crate) async fn run(args: &args::Verify) -> Result<u8, CliError> {
+pub(crate) async fn run(args: &args::Laws) -> Result<u8, CliError> {
     let subject = Subject::find(args)?;
     let laws = laws(args)?;
     let cases = subject.read(args)?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &args::Verify) -> Result<u8, CliError> {
 }
 
 impl Subject {
-    fn find(args: &args::Verify) -> Result<Self, CliError> {
+    fn find(args: &args::Laws) -> Result<Self, CliError> {
         let plugins = STANDARD.iter().map(|plugin| plugin.name.to_owned()).collect();
         let mut mentions = Mentions { plugins, ..Mentions::default() };
         let path = Path::new(&args.plugin);
@@ -104,7 +104,7 @@ impl Subject {
     }
 
     /// The cases: `NAME.toml`, with `NAME.world.toml` beside it.
-    fn read(&self, args: &args::Verify) -> Result<Vec<Case>, CliError> {
+    fn read(&self, args: &args::Laws) -> Result<Vec<Case>, CliError> {
         let folder = self.cases.display();
         let listed = std::fs::read_dir(&self.cases).map_err(|error| {
             CliError::usage(format!("{folder}: {error}")).hint(
@@ -148,7 +148,7 @@ impl Subject {
     }
 
     /// What repeats a breach alone.
-    fn again(&self, args: &args::Verify, case: &str, law: Law, breach: &Breach) -> String {
+    fn again(&self, args: &args::Laws, case: &str, law: Law, breach: &Breach) -> String {
         let at = breach.at.as_ref().map(|at| format!(" --at {at}")).unwrap_or_default();
         let (plugin, cases) = (&args.plugin, self.cases.display());
         format!("runbook plugin verify {plugin} --cases {cases} --case {case} --law {}{at}", law.number())
@@ -169,7 +169,7 @@ fn text(path: &Path) -> Result<String, CliError> {
     text.map_err(|error| CliError::usage(format!("{shown}: {error}")))
 }
 
-fn laws(args: &args::Verify) -> Result<Vec<Law>, CliError> {
+fn laws(args: &args::Laws) -> Result<Vec<Law>, CliError> {
     if args.laws.is_empty() {
         return Ok(Law::ALL.to_vec());
     }
