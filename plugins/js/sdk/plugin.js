@@ -24,7 +24,11 @@ function run(plugin, action, what, text) {
     const made = plugin.actions[action]?.[what];
     if (!made) throw new CallError("invalid", `this plugin has no function to ${what} "${action}"`);
     Math.random = chance(`${Date.now()} ${action} ${text}`);
-    return settled(() => made(JSON.parse(text)));
+    const result = settled(() => made(JSON.parse(text)));
+    // Nobody would wait for it: the action would end well with half of its work done.
+    if (typeof result?.then === "function")
+      throw new CallError("failed", `${what} of "${action}" is async: calls here give their answer at once`);
+    return result;
   } catch (error) {
     throw error instanceof CallError ? { tag: error.kind, val: error.message } : { tag: "failed", val: mistake(error) };
   }

@@ -116,6 +116,7 @@ test("inputs and outputs are JSON, errors keep their kind, mistakes say where", 
     }),
     { tag: "not-found", val: "/a" },
   );
+  assert.match(thrown(async () => {}).val, /converge of "a" is async/);
   const { tag, val } = thrown(({ m }) => m.x);
   assert.equal(tag, "failed");
   assert.match(val, /a mistake in the plugin: TypeError: .*sdk\.test\.js/);

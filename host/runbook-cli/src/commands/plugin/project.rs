@@ -69,6 +69,11 @@ impl Project {
         })?;
         let Named { name } =
             toml::from_str(&text).map_err(|error| CliError::invalid(format!("{}: {error}", manifest.display())))?;
+        // It becomes a file's name before the whole manifest is checked.
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            return Err(CliError::invalid(format!("{}: `name` is not a plugin's name", manifest.display()))
+                .hint("use lower-case letters, digits and hyphens, a letter first"));
+        }
         let tool = if dir.join("Cargo.toml").is_file() {
             Tool::Cargo
         } else if dir.join("build.sh").is_file() {
@@ -211,6 +216,18 @@ fn artifact(line: &str, manifest: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        let dir = std::env::temp_dir().join(format!("runbook-project-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("makes a folder");
+        fs::write(dir.join("build.sh"), "exit 1").expect("writes");
+        for (name, code) in [("journal", None), ("../x", Some(exit_code::INVALID)), ("", Some(exit_code::INVALID))] {
+            fs::write(dir.join("plugin.toml"), format!("name = {name:?}")).expect("writes");
+            assert_eq!(Project::open(&dir).err().map(|error| error.code), code, "{name}");
+        }
+        fs::remove_dir_all(&dir).expect("removes it");
+    }
 
     #[test]
     fn the_component_is_found_among_the_messages_of_cargo() {
