@@ -136,6 +136,7 @@ fn next_steps(dir: &Path) {
         "{dir} is a plugin that works. Next:\n  \
          runbook plugin test {dir}\n  \
          runbook plugin build {dir}\n  \
+         runbook grant {dir}/examples/settings.toml\n  \
          runbook exec {dir}/examples/settings.toml\n\
          {dir}/README.md says what is where."
     ));
