@@ -58,7 +58,7 @@ fn a_new_plugin_is_tested_built_and_run() {
     for line in [
         "# envs",
         "| `path` | path on the host | The file. It is made where it is missing. Required. |",
-        "would change",
+        "plan: 1 steps",
     ] {
         assert!(page.stdout.contains(line), "{line}: {}", page.stdout);
     }
