@@ -42,6 +42,9 @@ fn a_new_plugin_is_tested_built_and_run() {
     let file = env.work().join("demo.env");
     fs::write(&file, "# mine\nPORT=80\n").expect("writes");
     let (example, var) = ("envs/examples/settings.toml", format!("file={}", file.display()));
+    env.run(&["plan", example, "--var", &var]).code(4).stderr_has("runbook grant");
+    env.run(&["plugin", "doc", "envs"]).code(4).stderr_has("runbook grant");
+    env.run(&["grant", example, "--yes"]).ok();
     env.run(&["plan", example, "--var", &var]).ok().stdout_has("+PORT=8080");
     env.run(&["exec", example, "--var", &var])
         .ok()
@@ -55,7 +58,7 @@ fn a_new_plugin_is_tested_built_and_run() {
     for line in [
         "# envs",
         "| `path` | path on the host | The file. It is made where it is missing. Required. |",
-        "would change",
+        "plan: 1 steps",
     ] {
         assert!(page.stdout.contains(line), "{line}: {}", page.stdout);
     }

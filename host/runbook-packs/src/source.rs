@@ -23,8 +23,9 @@ const MAX_FILE: u64 = 16 << 20;
 /// Folders in folders.
 const MAX_DEPTH: usize = 8;
 
-/// Where a component lies in a plugin's project: where it was put by hand, where `runbook plugin build` puts it, where cargo does.
-const BUILT: [&str; 4] = [".", "build", "target/wasm32-wasip2/release", "../target/wasm32-wasip2/release"];
+/// Where the build of a plugin project leaves its component, relative to the project: `runbook plugin build`, another one, the target
+/// folder of cargo, that of a workspace.
+const BUILT: [&str; 5] = ["build", ".", "dist", "target/wasm32-wasip2/release", "../target/wasm32-wasip2/release"];
 
 /// `pack.toml`, as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -211,6 +211,12 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_does_not_come_up_is_noticed() {
+        let wrong = World::new().machine(node()).verify(verify, json!({ "name": "zed", "state": "started" })).unwrap();
+        assert!(wrong[0].starts_with("zed is not up: inactive"), "{wrong:?}");
+    }
+
+    #[test]
     fn a_restart_repeats_by_nature() {
         let mut world = World::new().machine(node());
         let run = world.converges(converge, json!({ "name": "zed", "state": "restarted" }));

@@ -288,3 +288,43 @@ fn hyphenated(name: &str) -> String {
     }
     word
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases: [(DeriveInput, &str); 8] = [
+            (parse_quote! { struct A { a: String } }, "needs a doc comment"),
+            (parse_quote! { struct A(String); }, "its fields need names"),
+            (parse_quote! { struct A<T> { /** x */ a: T } }, "must not be generic"),
+            (parse_quote! { enum A { B(String) } }, "hold no fields"),
+            (
+                parse_quote! { struct A { /** x */ #[input(patern = "x")] a: String } },
+                "a field knows `name`, `default`",
+            ),
+            (parse_quote! { struct A { /** x */ #[input(default = 1 + 1)] a: u8 } }, "a text, a number"),
+            (parse_quote! { #[input(one_of("b"))] struct A { /** x */ a: Option<u8> } }, "no field of this name"),
+            (parse_quote! { #[input(one_of("a"))] struct A { /** x */ a: u8 } }, "may be left out"),
+        ];
+        for (item, expect) in cases {
+            let error = derive(Side::Input, &item).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{error:?} does not say {expect:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_paragraph_of_a_comment_is_shown() {
+        let item: DeriveInput =
+            parse_quote! { #[doc = " One"] #[doc = " line."] #[doc = ""] #[doc = " Mine."] struct A; };
+        assert_eq!(doc(&item.attrs), "One line.");
+    }
+
+    #[test]
+    fn words_have_hyphens() {
+        assert_eq!((hyphenated("ThisBoot"), hyphenated("All")), ("this-boot".to_owned(), "all".to_owned()));
+    }
+}

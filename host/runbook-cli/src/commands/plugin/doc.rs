@@ -112,5 +112,9 @@ fn plan(file: &Path) -> Result<String, CliError> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(CliError::invalid(format!("{} cannot be planned: {}", file.display(), said.trim())))
+    let said = said.trim().trim_start_matches("error: ");
+    let error = CliError::invalid(format!("{} cannot be planned: {said}", file.display()));
+    // The usual reason: the component is a new one, and a plan runs it.
+    let refused = output.status.code() == Some(i32::from(exit_code::REFUSED));
+    Err(if refused { CliError { code: exit_code::REFUSED, ..error } } else { error })
 }

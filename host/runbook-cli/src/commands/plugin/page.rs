@@ -167,7 +167,7 @@ fn write_example(page: &mut String, example: &Example) {
     let _ = writeln!(page, "\n## Example: {}\n\n{}\n\n{}\n", text(name), text(description), block("toml", runbook));
     match planned {
         Some(planned) => {
-            let _ = writeln!(page, "`runbook plan` says of it, where nothing was done yet:\n\n{}", block("", planned));
+            let _ = writeln!(page, "`runbook plan` said of it when this page was made:\n\n{}", block("", planned));
         }
         None => page.push_str("It was validated when this page was made.\n"),
     }
