@@ -387,6 +387,15 @@ mod tests {
     use runbook_model::call::ResourceKind;
 
     #[test]
+    fn an_answer_that_is_no_object_is_a_change() {
+        let live = Some(json!({ "metadata": { "resourceVersion": "5" } }));
+        let prior = Prior::Object { live: live.clone(), would: live };
+        for answer in [json!("no object"), json!([1]), json!(null), json!({ "metadata": 5 })] {
+            assert_eq!(verdict(&prior, &answer), Verdict::Changed, "{answer}");
+        }
+    }
+
+    #[test]
     fn what_the_server_keeps_is_no_change() {
         let before = json!({"metadata": {"name": "a", "resourceVersion": "1", "managedFields": []},
             "data": {"k": "v"}, "status": {"n": 1}});

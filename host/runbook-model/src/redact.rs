@@ -404,6 +404,17 @@ mod tests {
     }
 
     #[test]
+    fn json_of_kubectl_and_python_and_lower_case_urls_are_searched() {
+        let redactor = Redactor::new(&BTreeMap::from([("pw".to_owned(), "a<&ä/b".to_owned())]));
+        for text in [r"a\u003c\u0026ä/b", r"a<&\u00e4/b", "a%3c%26%c3%a4%2fb", "a%3C%26%C3%A4%2Fb"] {
+            assert!(
+                redactor.text(text).starts_with(&token("pw")[..token("pw").len() - '\u{27E7}'.len_utf8()]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn every_form_is_replaced() {
         for form in [
             "s3cr\"t/x",
