@@ -59,10 +59,6 @@ pub(crate) fn ssh_config(data: &[u8]) {
     let (text, included) = crate::halves(&text);
     let mut config = SshConfig::default();
     let mut load = |path: &str, _: &Path| Ok::<_, Infallible>(vec![(PathBuf::from(path), included.to_owned())]);
-    // An include that includes itself twice in each of 16 levels is no finding of ours: OpenSSH reads it as long.
-    if included.to_ascii_lowercase().matches("include").count() > 1 {
-        return;
-    }
     let Ok(()) = config.add(Path::new("config"), text, Path::new("/home/ann/.ssh"), &mut load);
     let local = Local { home: PathBuf::from("/home/ann"), user: "ann".to_owned() };
     for (address, name) in [("10.0.0.7", Some("n1")), ("n1.home.example", None), ("", Some(""))] {

@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 const TARGET: &str = "wasm32-wasip2";
 
 /// What the SDK reads of the host.
-const VENDOR_FILES: [&str; 1] = ["host/runbook-model/src/manifest.rs"];
+const VENDOR_FILES: [&str; 3] =
+    ["host/runbook-model/src/duration.rs", "host/runbook-model/src/manifest.rs", "host/runbook-model/src/size.rs"];
 
 /// What cargo, clippy and users set for the host. The guests have their own profile and target.
 const FOR_THE_HOST: [&str; 12] = [

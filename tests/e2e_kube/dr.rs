@@ -120,7 +120,6 @@ fn it_comes_back_although_the_laptop_dies_on_the_way() {
     let chosen =
         if every_cut() { &all[..] } else { std::slice::from_ref(&all[std::process::id() as usize % all.len()]) };
     for cut in chosen {
-        eprintln!("cut at {cut}");
         let house = House::new();
         let args = house.args("exec");
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

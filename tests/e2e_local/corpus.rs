@@ -94,7 +94,7 @@ fn component(name: &str, text: &str, limits: &str, more: &str) -> Vec<u8> {
             ("post", "(param i32)"),
         ] {
             if !guest.contains(&format!("(export \"{export}\")")) {
-                guest.push_str(&format!("\n(func (export \"{export}\") {otherwise})"));
+                guest.extend([format!("\n(func (export \"{export}\") {otherwise})")]);
             }
         }
         let table = if memory.contains("(table") { "(import \"memory\" \"table\" (table 1 funcref))" } else { "" };
@@ -193,7 +193,8 @@ fn judge(case: &Case) -> Result<(), String> {
     let journal = runs(&env).iter().map(|run| run.join("journal.jsonl")).find_map(|file| fs::metadata(file).ok());
     is(journal.is_none_or(|journal| journal.len() < MOST_JOURNAL), "the journal does not fill the disk")?;
     if std::env::var_os("RUNBOOK_CORPUS_FIGURES").is_some() {
-        println!("{:32} {:>6} ms {:>4} MiB", case.name, out.elapsed.as_millis(), out.peak >> 10);
+        #[expect(clippy::print_stdout, reason = "figures that were asked for")]
+        let () = println!("{:32} {:>6} ms {:>4} MiB", case.name, out.elapsed.as_millis(), out.peak >> 10);
     }
     Ok(())
 }
@@ -245,10 +246,10 @@ fn all_plugins_that_do_not_fit_are_named_at_once() {
     let steps = |names: &[&str]| {
         let mut text = "schema = 1\nname = \"misfits\"\n\n[plugins]\n".to_owned();
         for name in names {
-            text.push_str(&format!("{name} = \"./{name}.wasm\"\n"));
+            text.extend([format!("{name} = \"./{name}.wasm\"\n")]);
         }
         for name in names {
-            text.push_str(&format!("\n[[step]]\nid = \"{name}\"\nuses = \"{name}/do\"\n"));
+            text.extend([format!("\n[[step]]\nid = \"{name}\"\nuses = \"{name}/do\"\n")]);
         }
         text
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use runbook_engine::compare::{self, Use};
+use runbook_engine::compare;
 use runbook_engine::run::Actions as _;
 use runbook_model::call::{
     Act, Call, Change, Command, Effect, FileWant, FilesAct, KubeAct, KubeLook, Look, ObjectRef, Request, SshAct,

@@ -12,6 +12,9 @@ use crate::known_hosts::{match_list, match_pattern};
 /// Files included in files included ... at most this deep, as with OpenSSH.
 const INCLUDE_DEPTH: usize = 16;
 
+/// Files that may be included altogether: a file that includes itself twice would be read 65,536 times within that depth.
+const MOST_INCLUDED: usize = 1000;
+
 /// Answers an `Include`: the files that its pattern names, relative to the given folder, with their texts.
 pub type Load<'a, E> = dyn FnMut(&str, &Path) -> Result<Vec<(PathBuf, String)>, E> + 'a;
 
@@ -29,6 +32,8 @@ pub struct Local {
 pub struct SshConfig {
     sections: Vec<Section>,
     notes: Vec<String>,
+    /// Files that were included.
+    included: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -161,6 +166,11 @@ impl SshConfig {
                 "include" => {
                     for pattern in &values {
                         for (path, text) in load(pattern, base)? {
+                            if self.included == MOST_INCLUDED {
+                                self.notes.push(format!("{}: ignored: Include after {MOST_INCLUDED} files", place()));
+                                return Ok(());
+                            }
+                            self.included += 1;
                             self.add_nested(&path, &text, base, load, &conditions, depth + 1)?;
                         }
                     }

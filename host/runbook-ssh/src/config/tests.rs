@@ -124,6 +124,8 @@ fn includes() {
     assert_eq!(lookup(inside, "y").user.as_deref(), Some("other"), "the file holds for x only");
     assert_eq!(lookup(inside, "y").port, None, "so do its own sections");
     assert_eq!(lookup("Include loop", "x").user.as_deref(), Some("looped"));
+    let tree = parse_with("Include tree", &[("tree", "Include tree tree tree")]);
+    assert!(tree.notes().last().is_some_and(|note| note.ends_with("tree:1: ignored: Include after 1000 files")));
 }
 
 #[test]

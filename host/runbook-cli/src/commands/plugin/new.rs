@@ -190,7 +190,9 @@ mod tests {
             "plugins/Cargo.toml",
             "plugins/sdk/src/lib.rs",
             "plugins/sdk-macros/src/lib.rs",
+            "host/runbook-model/src/duration.rs",
             "host/runbook-model/src/manifest.rs",
+            "host/runbook-model/src/size.rs",
             "wit/world.wit",
         ] {
             assert!(has(path), "{path}");
