@@ -214,7 +214,7 @@ fn step(uses: &Value, branches: Vec<Value>) -> Value {
             "undo": words(&["auto", "none"], "Whether it takes part in undo"),
             "why": text("Why it is there"),
             "manual": text("What to do by hand instead"),
-            "allow": { "description": "What it may do beyond what needs no consent", "anyOf": [{ "const": "asked" }, { "type": "array", "items": { "$ref": "#/$defs/permit" } }] },
+            "allow": { "description": "What it may do, of what was granted; inputs computed from outputs give power inside of it alone", "anyOf": [{ "const": "asked" }, { "type": "array", "items": { "$ref": "#/$defs/permit" } }] },
         }),
         &["id"],
     );
