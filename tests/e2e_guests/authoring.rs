@@ -39,6 +39,7 @@ fn a_new_project_is_tested_built_and_runs() {
         assert!(tested.stderr.contains("unit tests passed"), "{tested}");
         let wanted = env.dir().join("example.env");
         let given = format!("file={}", wanted.display());
+        env.grant("envs/examples/settings.toml");
         let exec = ["exec", "envs/examples/settings.toml", "--var", &given];
         env.run(&exec).ok().last_line("succeeded: 1 steps, 1 changed, 0 unchanged, 0 skipped, 0 failed");
         assert_eq!(std::fs::read_to_string(&wanted).expect("it was written"), "TZ=Europe/Berlin\nPORT=8080\n");

@@ -145,8 +145,9 @@ fn the_shipped_plugins_keep_the_laws() {
 /// A project that is built already, and a run of its plugin on this machine.
 fn recorded() -> (TestEnv, PathBuf) {
     let env = TestEnv::new().var("TOKEN", "sesame-open-yourself");
+    let manifest = std::fs::read_to_string(tests_dir().join("components/lawless/plugin.toml")).expect("it is our own");
     for (name, text) in [
-        ("plugin.toml", "name = \"lawless\"\n".to_owned()),
+        ("plugin.toml", manifest),
         ("test.sh", "true\n".to_owned()),
         ("build.sh", format!("mkdir -p build && cp {} build/lawless.wasm\n", component("lawless").display())),
     ] {

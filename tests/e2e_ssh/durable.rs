@@ -233,7 +233,8 @@ fn a_run_is_replayed_without_its_hosts() {
     }
     env.run(&["replay"]).ok().stdout_has("= count on h1").stdout_has("same: 10 attempts");
     let traced = env.run(&["replay", "--step", "conf", "--trace"]).ok();
-    let traced = traced.stdout_has("write /srv/app/etc/conf on h2").stdout_has("files.write ${input.path}").stdout;
+    let traced =
+        traced.stdout_has("write /srv/app/etc/conf on h2").stdout_has("files.write as root ${input.path}").stdout;
     assert!(!traced.contains("ledger"), "{traced}");
     env.run(&["replay", "--step", "nothing"]).code(2).stderr_has("nothing of a step `nothing` is recorded");
 }

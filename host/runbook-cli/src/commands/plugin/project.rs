@@ -159,10 +159,13 @@ impl Project {
         self.run(Command::new("sh").arg(name), &format!("{name} failed"))
     }
 
-    /// Puts the manifest into what `build.sh` left.
+    /// Puts the manifest into what `build.sh` left. What has one by its compiler, as Rust's SDK does it, keeps that.
     fn embed(&self, component: &Path) -> Result<(), CliError> {
         let cannot = |error| failed(format!("build.sh left no {}: {error}", component.display()));
         let bytes = fs::read(component).map_err(cannot)?;
+        if runbook_packs::read(&bytes).is_ok() {
+            return Ok(());
+        }
         let json = fs::read_to_string(self.dir.join(MANIFEST_JSON)).map_err(cannot)?;
         let whole = runbook_packs::embed(&bytes, &json)
             .map_err(|error| CliError::refused(format!("{}: {error}", component.display())))?;
