@@ -1,10 +1,9 @@
 //! Changes that cut their own connection, on machines in network namespaces: the addresses really go, and a real sshd answers at the new
 //! ones or does not.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,13 +30,20 @@ struct House {
     lab: Lab,
     number: u8,
     machines: Vec<(String, Child)>,
+    /// Held, nobody else has the number.
+    _claim: File,
+}
+
+/// The number of a network, unless another test has it: they may be processes of their own.
+fn claimed(number: u8) -> Option<File> {
+    let file = File::create(std::env::temp_dir().join(format!("runbook-test-house-{number}.lock"))).unwrap();
+    file.try_lock().ok().map(|()| file)
 }
 
 impl House {
     fn new() -> Self {
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed) + u8::try_from(std::process::id() % 25).unwrap() * 10;
-        let house = Self { lab: Lab::new(), number, machines: Vec::new() };
+        let (number, claim) = (0..250).find_map(|number| Some((number, claimed(number)?))).unwrap();
+        let house = Self { lab: Lab::new(), number, machines: Vec::new(), _claim: claim };
         fs::create_dir_all("/var/lib/runbook").unwrap();
         let bridge = house.bridge();
         let _ = Process::new("ip").args(["link", "del", &bridge]).stderr(Stdio::null()).status();
