@@ -1,8 +1,7 @@
 //! The plugins that a runbook can use: those of the program, and those that it brings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use runbook_model::consent::Consent;
 use runbook_model::event::PluginPin;
 use runbook_model::manifest::{Action, Manifest};
 use runbook_model::parse::Mentions;
+use runbook_packs::MAX_COMPONENT;
 use runbook_packs::pack::Pack;
 use runbook_plugins::{Host, Loaded, Options};
 
@@ -145,7 +145,7 @@ impl Catalog {
             return Err(CliError::refused(format!("a plugin of the program is called `{name}`, too"))
                 .hint(format!("give {} another name under [plugins]", path.display())));
         }
-        let bytes = bytes_of(path).map_err(|error| {
+        let bytes = runbook_packs::read_file(path, MAX_COMPONENT).map_err(|error| {
             CliError::refused(format!("plugin `{name}`: {}: {error}", path.display()))
                 .hint("paths under [plugins] are relative to the runbook's folder")
         })?;
@@ -214,17 +214,6 @@ impl Catalog {
 /// An interpreter takes ten seconds to compile; nobody is to think that the program hangs.
 pub(crate) fn say_compiling(plugin: &str) {
     let _ = writeln!(anstream::stderr().lock(), "compiling plugin {plugin} for this machine, once");
-}
-
-/// The bytes of a component, as far as one is long. No pipe and no device: these have no end.
-pub(crate) fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    // One more than is allowed: what reads it says so.
-    File::open(path)?.take(runbook_packs::MAX_COMPONENT as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 impl Actions for Catalog {

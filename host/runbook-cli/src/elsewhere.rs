@@ -12,6 +12,7 @@ use runbook_packs::image::Digest;
 use runbook_packs::layout;
 use runbook_packs::lock::{LOCK, Lock, LockedPack, LockedPlugin, MAX_LOCK, Standing, Use};
 use runbook_packs::pack::Pack;
+use runbook_packs::read_file;
 use runbook_packs::store::{Kept, Store};
 use runbook_packs::trust::{self, TrustError};
 
@@ -37,7 +38,7 @@ impl Beside {
         let folder = runbook.parent().unwrap_or(Path::new(""));
         let path = folder.join(LOCK);
         let file = runbook.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let lock = match read_capped(&path, MAX_LOCK) {
+        let lock = match read_file(&path, MAX_LOCK) {
             Ok(text) => Lock::parse(&String::from_utf8_lossy(&text)).map_err(|error| {
                 CliError::refused(format!("{}: {}", path.display(), safe(&error.to_string())))
                     .hint(format!("it is written by `runbook grant {}`; put it aside to begin anew", runbook.display()))
@@ -62,17 +63,10 @@ impl Beside {
     }
 }
 
-fn read_capped(path: &Path, limit: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Whose signatures count.
 pub(crate) fn signers(args: &Signers) -> Result<AllowedSigners, CliError> {
     let path = signers_file(args)?;
-    let text = match read_capped(&path, runbook_packs::allowed_signers::MAX_FILE) {
+    let text = match read_file(&path, runbook_packs::allowed_signers::MAX_FILE) {
         Ok(text) => text,
         // Without the file nobody's signature counts, and the refusal says which line would change that.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && args.allowed_signers.is_none() => Vec::new(),
@@ -219,8 +213,10 @@ pub(crate) fn uses(
         let Some(loaded) = catalog.origin(plugin).and_then(|_| catalog.loaded(plugin)) else { return };
         let powers = asked.entry(plugin.clone()).or_default();
         let of_action = loaded.manifest.action(action).map(Granted::of_action).unwrap_or_default();
-        if !of_action.iter().all(|power| powers.contains(power)) {
-            powers.extend(of_action);
+        for power in of_action {
+            if !powers.contains(&power) {
+                powers.push(power);
+            }
         }
     });
     let mut uses = Vec::new();

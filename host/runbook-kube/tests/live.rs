@@ -339,7 +339,6 @@ async fn a_large_file_into_a_real_pod_and_out_again() {
 }
 
 #[tokio::test]
-#[ignore = "takes 80 s"]
 async fn a_silent_process_is_not_taken_for_dead() {
     let Some(room) = Room::with_pod("p").await else { return };
     let argv = ["sleep", "75"].map(str::to_owned).into();

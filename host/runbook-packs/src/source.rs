@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,6 +10,7 @@ use crate::component::{self, MAX_COMPONENT, ReadError};
 use crate::config::{
     CONFIG_TYPE, Config, ConfigError, FileKind, PACK_TYPE, PackedFile, PackedPlugin, TITLE, check_path, check_words,
 };
+use crate::file::read_file;
 use crate::image::{Descriptor, Digest, Image, MANIFEST_TYPE, Manifest};
 use crate::pack::{Pack, PackError, parts};
 
@@ -18,7 +18,7 @@ use crate::pack::{Pack, PackError, parts};
 pub const SOURCE: &str = "pack.toml";
 
 /// Bytes of a file that is no component.
-const MAX_FILE: u64 = 16 << 20;
+const MAX_FILE: usize = 16 << 20;
 
 /// Folders in folders.
 const MAX_DEPTH: usize = 8;
@@ -157,7 +157,7 @@ fn read_component(path: &Path) -> Result<(PathBuf, Vec<u8>), BuildError> {
     let [file] = found.as_slice() else {
         return Err(BuildError::NotOne { path: path.to_owned(), found: found.len() });
     };
-    Ok((file.clone(), read_file(file, MAX_COMPONENT as u64)?))
+    Ok((file.clone(), read_whole(file, MAX_COMPONENT)?))
 }
 
 fn built(project: &Path) -> Vec<PathBuf> {
@@ -190,7 +190,7 @@ fn gather(root: &Path, path: &str, depth: usize, found: &mut Vec<(String, Vec<u8
     // A link could lead out of the folder.
     let kind = fs::symlink_metadata(&whole).map_err(io)?.file_type();
     if kind.is_file() {
-        found.push((path.to_owned(), read_file(&whole, MAX_FILE)?));
+        found.push((path.to_owned(), read_whole(&whole, MAX_FILE)?));
         return Ok(());
     }
     if !kind.is_dir() || depth == MAX_DEPTH {
@@ -207,11 +207,9 @@ fn gather(root: &Path, path: &str, depth: usize, found: &mut Vec<(String, Vec<u8
     Ok(())
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, BuildError> {
-    let io = |error| BuildError::Io { path: path.to_owned(), error };
-    let mut bytes = Vec::new();
-    fs::File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
+fn read_whole(path: &Path, limit: usize) -> Result<Vec<u8>, BuildError> {
+    let bytes = read_file(path, limit).map_err(|error| BuildError::Io { path: path.to_owned(), error })?;
+    if bytes.len() > limit {
         return Err(BuildError::Odd(path.to_owned()));
     }
     Ok(bytes)

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::call::{Attributes, Content, Effect, FilesLook, Propagation, Text};
+use crate::manifest::Pattern;
 
 fn action(asks: Value) -> Action {
     serde_json::from_value(json!({"name": "a", "summary": "", "ask": asks})).expect("a valid action")

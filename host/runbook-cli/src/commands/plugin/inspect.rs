@@ -6,11 +6,12 @@ use std::path::Path;
 use runbook_model::exit_code;
 use runbook_model::grant::power_name;
 use runbook_model::manifest::{Action, Arity, Ask, Manifest, Need, WantedLimits};
+use runbook_packs::MAX_COMPONENT;
 use runbook_plugins::{Limits, Loaded};
 use serde_json::Value;
 
 use crate::args;
-use crate::catalog::{self, Catalog};
+use crate::catalog::Catalog;
 use crate::display::Styles;
 use crate::error::CliError;
 
@@ -64,7 +65,8 @@ pub(crate) fn run(args: &args::Inspect) -> Result<u8, CliError> {
 
 /// A component that is no part of the program.
 pub(super) fn read(path: &Path) -> Result<Loaded, CliError> {
-    let bytes = catalog::bytes_of(path).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
+    let bytes = runbook_packs::read_file(path, MAX_COMPONENT)
+        .map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?;
     let component = runbook_packs::read(&bytes)
         .map_err(|error| CliError::refused(format!("{} is not a plugin: {error}", path.display())))?;
     Ok(Loaded { manifest: component.manifest, sha256: component.sha256, imports: component.imports })

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use runbook_model::exit_code;
+use runbook_packs::ReadError;
 use serde::Deserialize;
 
 use crate::error::CliError;
@@ -163,13 +164,12 @@ impl Project {
     fn embed(&self, component: &Path) -> Result<(), CliError> {
         let cannot = |error| failed(format!("build.sh left no {}: {error}", component.display()));
         let bytes = fs::read(component).map_err(cannot)?;
-        if runbook_packs::read(&bytes).is_ok() {
-            return Ok(());
-        }
         let json = fs::read_to_string(self.dir.join(MANIFEST_JSON)).map_err(cannot)?;
-        let whole = runbook_packs::embed(&bytes, &json)
-            .map_err(|error| CliError::refused(format!("{}: {error}", component.display())))?;
-        fs::write(component, whole).map_err(cannot)
+        match runbook_packs::embed(&bytes, &json) {
+            Ok(whole) => fs::write(component, whole).map_err(cannot),
+            Err(ReadError::SeveralManifests) => Ok(()),
+            Err(error) => Err(CliError::refused(format!("{}: {error}", component.display()))),
+        }
     }
 
     /// Runs a command in the project's folder. What it prints goes to stderr: stdout is for results.
