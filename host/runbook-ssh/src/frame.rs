@@ -85,6 +85,14 @@ struct Stream {
     lines: Lines,
 }
 
+impl Stream {
+    /// Its frame ended.
+    fn next(&mut self) {
+        self.started = false;
+        self.at += 1;
+    }
+}
+
 impl Frames {
     pub(crate) fn new(specs: Vec<FrameSpec>) -> Self {
         let needles = specs.iter().map(|spec| format!("{} ", spec.nonce).into_bytes()).collect();
@@ -190,8 +198,12 @@ impl Frames {
                 if let Some(progress) = &self.specs[at].follow {
                     stream.lines.finish(progress.as_ref());
                 }
-                stream.started = false;
-                stream.at += 1;
+                stream.next();
+            }
+            // It ended, and its other stream with it.
+            "A" if which == 0 && self.streams[1].at == at && !self.streams[1].started => {
+                frame.status = rest.parse().map_err(|_| FrameError::Garbled)?;
+                self.streams.iter_mut().for_each(Stream::next);
             }
             "B" => return Err(FrameError::Stale),
             _ => return Err(FrameError::Garbled),
@@ -264,6 +276,30 @@ mod tests {
             assert_eq!(first.stdout.into_bytes().expect("in memory"), b"out\n\nN1");
             assert_eq!(first.stderr.into_bytes().expect("in memory"), b"err");
             assert_eq!(second.stdout.into_bytes().expect("in memory"), b"\n");
+        }
+    }
+
+    #[test]
+    fn one_stream_may_speak_for_both() {
+        let stdout = "N1 S 0\noneN1 A 0\nN2 S 0\ntwoN2 A 3\nN3 S 7\nthreeN3 E 0\n";
+        for size in 1..stdout.len() {
+            let mut frames = Frames::new(vec![spec("N1"), spec("N2"), spec("N3")]);
+            assert!(frames.push(1, b"a warning\n").is_ok());
+            for chunk in stdout.as_bytes().chunks(size) {
+                assert!(frames.push(0, chunk).is_ok());
+            }
+            assert_eq!(frames.current(), 2);
+            assert!(frames.push(1, b"N3 S 7\nN3 E 0\n").is_ok());
+            assert!(frames.is_done());
+            let ended: Vec<_> = frames.into_frames().into_iter().map(|frame| (frame.status, frame.stdout)).collect();
+            let ended: Vec<_> = ended.into_iter().map(|(n, out)| (n, out.into_bytes().expect("in memory"))).collect();
+            assert_eq!(ended, [(0, b"one".to_vec()), (3, b"two".to_vec()), (0, b"three".to_vec())]);
+        }
+        // Not where the other one is still in the middle of something.
+        for (stderr, stdout) in [("N1 S 0\n", "N1 S 0\nN1 A 0\n"), ("", "N1 S 0\nN1 E 0\nN2 S 0\nN2 A 0\n")] {
+            let mut frames = Frames::new(vec![spec("N1"), spec("N2")]);
+            assert!(frames.push(1, stderr.as_bytes()).is_ok());
+            assert!(matches!(frames.push(0, stdout.as_bytes()), Err(FrameError::Garbled)));
         }
     }
 

@@ -319,7 +319,8 @@ sub change_file {
         my $said = output("<", "/dev/null", @validate);
         failed("the new content was refused by $validate[0] (exit code " . ($? >> 8) . "), the old one is untouched: $said") if $?;
     }
-    if (eval { require IO }) { IO::Handle::sync($f) or failed("$!") } else { words("sync", $t) }
+    # Carp costs more than all the rest of IO, which only needs it for what goes wrong in an import.
+    if (eval { local $INC{"Carp.pm"} = "none"; require IO }) { IO::Handle::sync($f) or failed("$!") } else { words("sync", $t) }
     close $f or failed("$!");
     same($n, $was, $mark) or differs();
     if (!rename $t, $n) { -d $n ? fail("conflict", "a directory is there now") : failed("$!") }
@@ -460,9 +461,8 @@ sub release {
 
 sub operate {
     my ($nonce, $name, @a) = @_;
-    my $marks = "$nonce S 0\n";
-    put(*STDERR, $marks);
-    my $started = sub { put(*STDOUT, $marks); $marks = "" };
+    my $start = "$nonce S 0\n";
+    my $started = sub { put(*STDOUT, $start); $start = "" };
     my $said = eval {
           $name eq "who" ? "$$ " . boot(@a) . " perl\n"
         : $name eq "ask" ? ask(@a)
@@ -474,13 +474,17 @@ sub operate {
         : $name eq "release" ? release(@a)
         :                    die "no operation $name\n";
     };
-    my $status = 0;
+    # Nothing of it goes to the other stream, unless it could not be told in words of ours.
+    my $end = "$nonce A 0\n";
     if ($@) {
         if (ref $@) { $said = join "", map { "$_\0" } "X", @{$@} }
-        else { ($said, $status) = ("", 1); put(*STDERR, $@) }
+        else {
+            ($said, $end) = ("", "$nonce E 1\n");
+            put(*STDERR, "$nonce S 0\n$@$end") or exit 1;
+        }
         if (defined $temp) { unlink $temp; undef $temp }
     }
-    put(*STDOUT, "$marks$said$nonce E $status\n") && put(*STDERR, "$nonce E $status\n") or exit 1;
+    put(*STDOUT, "$start$said$end") or exit 1;
     defined $home && chdir $home or chdir "/";
     umask $umask;
 }
