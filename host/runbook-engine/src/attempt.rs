@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::ahead::{Foreseen, Lookout, Slot};
 use crate::backend::Backend;
 use crate::broker::{self, Broker, Deferred, Mode, Pulse, Setup};
+use crate::clock;
 use crate::journal::JournalError;
 use crate::plugin::{PluginCall, PluginError, Plugins};
 use crate::replay::Replay;
@@ -129,7 +130,7 @@ impl Task<'_> {
     }
 
     fn broker(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
-        self.road(world, mode, deadline, Pulse::after(None), None)
+        self.road(world, mode, deadline, Pulse::after(None, self.shared.now_ms()), None)
     }
 
     fn road(
@@ -225,7 +226,7 @@ impl Task<'_> {
     pub(crate) async fn foresee(&self, slot: Arc<Slot>) {
         let foresight = Arc::clone(&self.shared.foresight);
         let world: Arc<dyn Backend> = Arc::new(Lookout { world: Arc::clone(&self.shared.backend), foresight, slot });
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&world), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
@@ -261,7 +262,7 @@ impl Task<'_> {
     }
 
     async fn look_only(&self, world: Arc<dyn Backend>, mode: Mode, before: &Overlay) -> Finished {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let road = self.broker(world, mode, deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let result = match result {
@@ -298,7 +299,7 @@ impl Task<'_> {
     pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
-        let patience = Instant::now() + self.timeout();
+        let patience = clock::now() + self.timeout();
         let mut going = match self.set_out().await {
             Ok(going) => going,
             Err(finished) => return finished,
@@ -331,7 +332,7 @@ impl Task<'_> {
             let (pause, again) = match &error {
                 _ if self.shared.cancel.is_cancelled() => (backoff, false),
                 PluginError::Call(CallError::Unreachable(_))
-                    if self.step.on_unreachable == OnUnreachable::Wait && Instant::now() < patience =>
+                    if self.step.on_unreachable == OnUnreachable::Wait && clock::now() < patience =>
                 {
                     (UNREACHABLE_PAUSE, true)
                 }
@@ -364,7 +365,7 @@ impl Task<'_> {
             let event = Event::Retrying {
                 instance: self.instance.clone(),
                 error: CallError::Failed(error.to_string()),
-                after_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                after_ms: clock::whole_ms(pause),
             };
             if let Err(error) = self.tell(event).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
@@ -387,7 +388,7 @@ impl Task<'_> {
     async fn set_out(&self) -> Result<Going, Finished> {
         let past = self.past();
         let mut going = Going {
-            pulse: Pulse::after(past),
+            pulse: Pulse::after(past, self.shared.now_ms()),
             world: self.foreseen().await,
             replay: None,
             changed: past.is_some_and(|past| past.changed_before),
@@ -466,7 +467,7 @@ impl Task<'_> {
     }
 
     async fn attempt(&self, going: &mut Going, more: bool, meanwhile: &(dyn Fn() + Sync)) -> Result<Finished, Broke> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         if let Some(replay) = &going.replay {
             going.pulse.begin(replay.first(), replay.began_at());
         }
@@ -507,7 +508,7 @@ impl Task<'_> {
 
     /// After a change, the same function in plan mode must find nothing left to do.
     async fn check(&self) -> Result<(), PluginError> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&self.shared.backend), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
@@ -574,7 +575,7 @@ impl Task<'_> {
             _ => vec![due.reason.unwrap_or_else(|| "it cannot be looked at".to_owned())],
         };
         if wrong.is_empty() && self.action.verifies {
-            let deadline = Instant::now() + self.timeout();
+            let deadline = clock::now() + self.timeout();
             let world = Arc::clone(&self.shared.backend);
             let road = self.broker(world, Mode::Check(Arc::default()), deadline);
             match self.plugins.verify(self.call(&road, deadline)).await {
@@ -591,7 +592,7 @@ impl Task<'_> {
     pub(crate) async fn by_hand(&self, because: &str) -> Result<Finished, JournalError> {
         let past = self.past();
         let mut going = Going {
-            pulse: Pulse::after(past),
+            pulse: Pulse::after(past, self.shared.now_ms()),
             world: Arc::clone(&self.shared.backend),
             replay: None,
             changed: false,

@@ -26,7 +26,8 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, CallContext, Mark, Origin, Progress, Secrets};
-use crate::journal::{Journal, JournalError, Place, now_ms};
+use crate::clock;
+use crate::journal::{Journal, JournalError, Place};
 use crate::plugin::Road;
 use crate::replay::{Replay, Replayed};
 use crate::shared::{Shared, lock};
@@ -53,14 +54,11 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// For an instance with this past.
-    pub fn after(past: Option<&Past>) -> Arc<Self> {
-        Self::at(past.map_or(0, |past| past.calls))
-    }
-
-    pub(crate) fn at(calls: u32) -> Arc<Self> {
-        // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
-        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms()) })
+    /// For an instance with this past. A guest that reads the clock before its first call must not find 1970 there: its waits would be
+    /// over at once.
+    pub fn after(past: Option<&Past>, now_ms: u64) -> Arc<Self> {
+        let calls = past.map_or(0, |past| past.calls);
+        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms) })
     }
 
     /// How many calls there were.
@@ -231,7 +229,7 @@ impl Broker {
             roles: Vec::new(),
             cluster: None,
             mode: Mode::Apply,
-            deadline: Instant::now() + AFTERWARDS,
+            deadline: clock::now() + AFTERWARDS,
             pulse,
             needs_receipt: None,
         })
@@ -269,7 +267,7 @@ impl Broker {
             roles: self.roles.clone(),
             cluster: self.cluster.clone(),
             mode: self.mode.clone(),
-            deadline: Instant::now() + AFTERWARDS,
+            deadline: clock::now() + AFTERWARDS,
             cancel: CancellationToken::new(),
             pulse: Arc::clone(&self.pulse),
             replay: self.replay.clone(),
@@ -346,7 +344,7 @@ impl Broker {
     }
 
     async fn look(&self, call: u32, target: Target, look: Look, jail: Option<String>) -> Response {
-        let started = Instant::now();
+        let started = clock::now();
         let seen = match &self.mode {
             Mode::Apply => Seen::Through,
             Mode::Plan(overlay) | Mode::Check(overlay) => lock(overlay).look(&target, &look),
@@ -590,5 +588,5 @@ pub(crate) fn broken(error: JournalError) -> CallError {
 }
 
 pub(crate) fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(clock::since(since).as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,7 +7,6 @@ use runbook_model::event::{Event, Receipt};
 use runbook_model::plan::NeedsReceipt;
 
 use crate::broker::{Broker, Mode};
-use crate::journal::now_ms;
 use crate::shared::lock;
 
 impl Broker {
@@ -93,7 +92,7 @@ impl Broker {
             return Err(CallError::Denied(format!("it needs {wanted}, and there is none: make that first")));
         };
         let SourceRef { target, path, sha256, .. } = &place;
-        let age = now_ms().saturating_sub(made_at);
+        let age = self.shared.journal.clock().now_ms().saturating_sub(made_at);
         if let Some(most) = needs.max_age_ms.filter(|most| age > *most) {
             let minutes = |ms: u64| ms / 60_000;
             return Err(CallError::Denied(format!(

@@ -69,7 +69,7 @@ impl Run<'_> {
         if let Some((after, how)) = crash {
             watchers.push(Crash::watcher(&self.world, after, how));
         }
-        let start = Start { seq: past.records, state: past.state.clone() };
+        let start = Start::after(&past);
         let shared = Shared {
             backend: Arc::clone(&self.world) as _,
             journal: Journal::new(Some(file), start, Default::default(), watchers),
