@@ -57,7 +57,7 @@ async fn undisturbed(runbook: &Runbook) -> (Things, std::collections::BTreeMap<S
     .await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
     let (end, ran, records) = undisturbed(&runbook).await;
@@ -85,7 +85,7 @@ async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
     let (end, _, _) = undisturbed(&runbook).await;
@@ -110,7 +110,7 @@ async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_program_that_was_cut_off_itself_is_never_run_again_on_a_guess() {
     let runbook = runbook("", STEPS);
     let (end, _, records) = undisturbed(&runbook).await;

@@ -2,10 +2,12 @@
 //! as it was before.
 
 mod cuts;
+mod fit;
 mod plugin;
 mod programs;
 mod replay;
 mod simulation;
+mod time;
 mod undo;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use plugin::{Catalog, Odd, Yes};
+use runbook_engine::clock::Clock;
 use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
+use runbook_engine::receipts::Receipts;
 use runbook_engine::run::{Ended, Engine, Header, Options, Undo, Unwound};
 use runbook_engine::scope::Inputs;
 use runbook_engine::shared::Shared;
@@ -38,6 +42,9 @@ labels = ["all"]
 kubeconfig = "/kubeconfig"
 "#;
 
+/// In milliseconds since 1970.
+const NEW_YEAR_2026: u64 = 1_767_225_600_000;
+
 struct Nothing;
 
 impl parse::Files for Nothing {
@@ -57,6 +64,9 @@ struct Run<'a> {
     folder: &'a Path,
     world: Arc<World>,
     runbook: &'a Runbook,
+    /// The controller's. The world's time is tokio's, which stands still while anybody is at work.
+    clock: Clock,
+    receipts: Arc<Receipts>,
 }
 
 impl Run<'_> {
@@ -72,11 +82,11 @@ impl Run<'_> {
         let start = Start::after(&past);
         let shared = Shared {
             backend: Arc::clone(&self.world) as _,
-            journal: Journal::new(Some(file), start, Default::default(), watchers),
+            journal: Journal::simulated(Some(file), start, Default::default(), watchers, self.clock.clone()),
             redactor: Default::default(),
             secrets: Arc::default(),
             vault: Arc::new(Vault::open(&self.folder.join("key"), self.folder.join("blobs")).expect("a vault")),
-            receipts: Arc::default(),
+            receipts: Arc::clone(&self.receipts),
             owner: "a test".into(),
             baselines: Mutex::new(past.baselines.clone()),
             past,
@@ -132,6 +142,7 @@ impl Run<'_> {
             let torn = torn.split('\n').next().unwrap_or_default();
             std::fs::write(&path, format!("{}{torn}", &text[..whole])).expect("our own file");
         }
+        self.world.hang_up();
         let mut power = self.world.power();
         (power.off, power.cut) = (false, false);
         let state = self.world.state();
@@ -158,7 +169,11 @@ impl Run<'_> {
 
 /// A folder for a run, and the run in it.
 async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(Run<'_>) -> T) -> T {
-    let folder = tempfile::tempdir().expect("a folder");
+    // In memory: a loss of power is none that a disk would see.
+    let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let folder = memory.expect("a folder");
     let path = folder.path().join("run");
-    body(Run { folder: &path, world: Arc::new(world), runbook }).await
+    let receipts = Arc::new(Receipts::at(folder.path().join("receipts.jsonl")));
+    let clock = Clock::simulated(NEW_YEAR_2026);
+    body(Run { folder: &path, world: Arc::new(world), runbook, clock, receipts }).await
 }
