@@ -32,6 +32,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 /// Between two looks at a host that does not answer, where the step waits for it.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Pauses between attempts double up to here, or to what the step says where that is longer.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
+
 /// One instance of a step, with everything that is known before it runs.
 pub(crate) struct Task<'a> {
     pub(crate) shared: &'a Arc<Shared>,
@@ -299,6 +302,7 @@ impl Task<'_> {
     pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
+        let longest = backoff.max(LONGEST_BACKOFF);
         let patience = clock::now() + self.timeout();
         let mut going = match self.set_out().await {
             Ok(going) => going,
@@ -307,7 +311,8 @@ impl Task<'_> {
         // Of this session.
         let mut tried = 1;
         loop {
-            let error = match self.attempt(&mut going, attempts > tried, meanwhile).await {
+            let waits = || self.step.on_unreachable == OnUnreachable::Wait && clock::now() < patience;
+            let error = match self.attempt(&mut going, attempts > tried || waits(), meanwhile).await {
                 Ok(finished) => return Finished { later: going.later, ..finished },
                 Err(Broke::Stuck(why)) => {
                     return Finished { later: going.later, ..Finished::without_outputs(StepOutcome::Stuck, why) };
@@ -329,13 +334,11 @@ impl Task<'_> {
                     error
                 }
             };
+            // To wait for a host is no attempt.
+            let waits = matches!(error, PluginError::Call(CallError::Unreachable(_))) && waits();
             let (pause, again) = match &error {
                 _ if self.shared.cancel.is_cancelled() => (backoff, false),
-                PluginError::Call(CallError::Unreachable(_))
-                    if self.step.on_unreachable == OnUnreachable::Wait && clock::now() < patience =>
-                {
-                    (UNREACHABLE_PAUSE, true)
-                }
+                _ if waits => (UNREACHABLE_PAUSE, true),
                 PluginError::Call(
                     CallError::Unreachable(_)
                     | CallError::TimedOut(_)
@@ -374,8 +377,10 @@ impl Task<'_> {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shared.cancel.cancelled() => {}
             }
-            backoff = backoff.saturating_mul(2);
-            tried += 1;
+            if !waits {
+                backoff = backoff.saturating_mul(2).min(longest);
+                tried += 1;
+            }
             if going.replay.is_none()
                 && let Err(error) = self.begin(&mut going).await
             {

@@ -5,7 +5,7 @@
 //! and changes go into the overlay. What the journal already knows of an attempt is answered from there.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub enum Mode {
 pub struct Pulse {
     calls: AtomicU32,
     now_ms: AtomicU64,
+    /// The attempt has changed something.
+    acts: AtomicBool,
 }
 
 impl Pulse {
@@ -58,7 +60,7 @@ impl Pulse {
     /// over at once.
     pub fn after(past: Option<&Past>, now_ms: u64) -> Arc<Self> {
         let calls = past.map_or(0, |past| past.calls);
-        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms) })
+        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms), acts: AtomicBool::new(false) })
     }
 
     /// How many calls there were.
@@ -69,6 +71,7 @@ impl Pulse {
     pub(crate) fn begin(&self, calls: u32, now_ms: u64) {
         self.calls.store(calls, Ordering::Relaxed);
         self.now_ms.store(now_ms, Ordering::Relaxed);
+        self.acts.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn next(&self) -> u32 {
@@ -287,6 +290,11 @@ impl Broker {
         checked.map_err(|refused| CallError::Denied(refused.0))
     }
 
+    /// Whether the attempt has changed something.
+    pub(crate) fn acts(&self) -> bool {
+        self.pulse.acts.load(Ordering::Relaxed)
+    }
+
     /// The secrets that the step holds.
     pub(crate) fn held(&self) -> Arc<Secrets> {
         Arc::clone(&lock(&self.secrets).values)
@@ -453,6 +461,7 @@ impl Broker {
     /// Counts what a change came to.
     pub(crate) fn count(&self, change: &Change, response: &Response) {
         if may_have_changed(response) {
+            self.pulse.acts.store(true, Ordering::Relaxed);
             let mut tally = lock(&self.tally);
             *(if change.effect.repeats { &mut tally.repeated } else { &mut tally.changed }) += 1;
         }

@@ -96,8 +96,11 @@ impl Broker {
 
     async fn apply(&self, passage: Passage, diff: Diff, prior: Prior, visible: Prior) -> Response {
         let of_ask = self.passes(&passage.request())?.needs_receipt;
-        for needs in self.required_receipt().into_iter().chain(&of_ask) {
-            if let Err(error) = self.receipt(needs).await {
+        // What a step was proven to have before it changed something may grow old while it is at work, and while nobody goes on with it.
+        let may_be_old = self.acts();
+        let of_step = self.required_receipt().map(|needs| (needs, may_be_old));
+        for (needs, may_be_old) in of_step.into_iter().chain(of_ask.as_ref().map(|needs| (needs, false))) {
+            if let Err(error) = self.receipt(needs, may_be_old).await {
                 return self.deny(passage.call, passage.request(), error).await;
             }
         }
