@@ -96,6 +96,10 @@ struct Going {
     /// What an earlier attempt changed must be verified, though a later one finds nothing left to change.
     changed: bool,
     attempt: u32,
+    /// An attempt is to be begun from its start.
+    begins: bool,
+    /// What was to be carried out at the end of an attempt may not have been.
+    is_open: bool,
     /// What waits for the end of the block or run.
     later: Vec<(Arc<Broker>, Deferred)>,
 }
@@ -381,11 +385,7 @@ impl Task<'_> {
                 backoff = backoff.saturating_mul(2).min(longest);
                 tried += 1;
             }
-            if going.replay.is_none()
-                && let Err(error) = self.begin(&mut going).await
-            {
-                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
-            }
+            going.begins = going.replay.is_none();
         }
     }
 
@@ -398,6 +398,8 @@ impl Task<'_> {
             replay: None,
             changed: past.is_some_and(|past| past.changed_before),
             attempt: past.map_or(0, |past| past.attempts),
+            begins: false,
+            is_open: false,
             later: Vec::new(),
         };
         let failed = |error: &dyn std::fmt::Display| Finished::without_outputs(StepOutcome::Failed, error.to_string());
@@ -473,6 +475,15 @@ impl Task<'_> {
 
     async fn attempt(&self, going: &mut Going, more: bool, meanwhile: &(dyn Fn() + Sync)) -> Result<Finished, Broke> {
         let deadline = clock::now() + self.timeout();
+        if going.begins {
+            // Nobody asks for it again where all else is as it should be.
+            if going.is_open {
+                unwind::close_now(self.shared, &self.instance).await?;
+                going.is_open = false;
+            }
+            self.begin(going).await.map_err(|error| CallError::Failed(error.to_string()))?;
+            going.begins = false;
+        }
         if let Some(replay) = &going.replay {
             going.pulse.begin(replay.first(), replay.began_at());
         }
@@ -487,6 +498,7 @@ impl Task<'_> {
         // What was deferred runs however the step ended; it gets time of its own. Where the step is unwound, its time comes on the way.
         let unwinds = self.unwinds && converged.is_err() && !more;
         let finished = if unwinds { Ok(()) } else { self.finish(&road, going).await };
+        going.is_open = unwinds || finished.is_err();
         let tally = road.tally();
         going.changed |= tally.changed + tally.repeated > 0;
         if let Some(why) = tally.stuck {
@@ -535,7 +547,7 @@ impl Task<'_> {
 
     /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
     /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
-    async fn verify(&self, going: &Going, deadline: Instant) -> Result<(), Broke> {
+    async fn verify(&self, going: &mut Going, deadline: Instant) -> Result<(), Broke> {
         if !self.action.verifies {
             return Ok(());
         }
@@ -551,6 +563,7 @@ impl Task<'_> {
             return Err(Broke::Diverged { call, why });
         }
         let finished = road.finish().await.1;
+        going.is_open |= finished.is_err();
         let tally = road.tally();
         if let Some(why) = tally.stuck {
             return Err(Broke::Stuck(why));
@@ -602,6 +615,8 @@ impl Task<'_> {
             replay: None,
             changed: false,
             attempt: past.map_or(0, |past| past.attempts),
+            begins: false,
+            is_open: false,
             later: Vec::new(),
         };
         self.begin(&mut going).await?;

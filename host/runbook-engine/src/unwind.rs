@@ -59,7 +59,7 @@ pub(crate) async fn unwind(shared: &Arc<Shared>, scope: Scope<'_>) -> Result<Unw
     unwinding.run().await
 }
 
-/// Brings to its end what is still open of an instance that is not gone on with as it was: a change in doubt, and what waited for the end
+/// Brings to its end what earlier sessions left open of an instance that is not gone on with as it was: a change in doubt, and what waited for the end
 /// of the step. What waits for the end of its block waits on.
 ///
 /// # Errors
@@ -71,6 +71,15 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
     if !open.any(|(of, _)| of == instance) {
         return Ok(());
     }
+    close_now(shared, instance).await
+}
+
+/// The same, where this session may have left something open.
+///
+/// # Errors
+///
+/// As [`close`].
+pub(crate) async fn close_now(shared: &Arc<Shared>, instance: &Instance) -> Result<(), CallError> {
     let history = shared.history().await.map_err(|error| CallError::Failed(error.to_string()))?;
     let changed = history.in_effect(false).any(|entry| entry.instance == *instance);
     let pulse = Pulse::after(history.past(instance), shared.now_ms());

@@ -67,6 +67,7 @@ struct Run<'a> {
     /// The controller's. The world's time is tokio's, which stands still while anybody is at work.
     clock: Clock,
     receipts: Arc<Receipts>,
+    watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Run<'_> {
@@ -75,7 +76,7 @@ impl Run<'_> {
             Ok(file) => (file, History::default()),
             Err(_) => journal::reopen(self.folder).expect("a journal that can be read"),
         };
-        let mut watchers: Vec<Arc<dyn Watcher>> = Vec::new();
+        let mut watchers: Vec<Arc<dyn Watcher>> = self.watcher.iter().cloned().collect();
         if let Some((after, how)) = crash {
             watchers.push(Crash::watcher(&self.world, after, how));
         }
@@ -175,5 +176,5 @@ async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(
     let path = folder.path().join("run");
     let receipts = Arc::new(Receipts::at(folder.path().join("receipts.jsonl")));
     let clock = Clock::simulated(NEW_YEAR_2026);
-    body(Run { folder: &path, world: Arc::new(world), runbook, clock, receipts }).await
+    body(Run { folder: &path, world: Arc::new(world), runbook, clock, receipts, watcher: None }).await
 }

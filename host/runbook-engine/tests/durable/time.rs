@@ -1,10 +1,13 @@
 //! Hours that pass in milliseconds: timeouts, pauses between attempts, hosts that are waited for, proofs that grow old, leases that end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use runbook_engine::clock;
-use runbook_model::event::{Event, RunOutcome, StepOutcome, Verb};
+use runbook_engine::journal::Watcher;
+use runbook_model::event::{Event, Record, RunOutcome, StepOutcome, Verb};
 use runbook_model::journal;
+use runbook_world::World;
 
 use super::programs::world;
 use super::{How, Run, in_a_folder, runbook};
@@ -123,6 +126,34 @@ async fn waiting_for_a_host_uses_up_no_attempts() {
     .await;
 }
 
+/// A machine that goes away after a change, for ten minutes.
+struct GoesAway(Arc<World>, u32);
+
+impl Watcher for GoesAway {
+    fn record(&self, record: &Record) {
+        if matches!(&record.event, Event::Changed { call, .. } if *call == self.1) {
+            self.0.power().outages.insert("n1".into(), (503, clock::now() + 10 * MINUTE));
+        }
+    }
+}
+
+/// What was deferred to the end of a step is not forgotten when the next attempt finds nothing left to do.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_end_of_a_step_is_carried_out_however_often_it_is_tried() {
+    for more in ["retry = { attempts = 3, backoff = \"6m\" }", "on_unreachable = \"wait\""] {
+        let runbook = runbook("", &fit(more).replace("burns = true", "waits = false"));
+        in_a_folder(world(), &runbook, async |run| {
+            // Its last change, before a service is restarted.
+            let run = Run { watcher: Some(Arc::new(GoesAway(Arc::clone(&run.world), 7))), ..run };
+            assert_eq!(go(&run, Verb::Exec).await, RunOutcome::Succeeded);
+            assert!(!retries(&run).is_empty());
+            assert_eq!(run.ran().get("n1: restart a"), Some(&1));
+            assert!(!run.history().state.holds_targets());
+        })
+        .await;
+    }
+}
+
 const PROVEN: &str = r#"
 [[step]]
 id = "backup"
@@ -211,6 +242,7 @@ async fn a_proof_from_the_future_proves_nothing() {
             clock: run.clock.clone(),
             world: run.world.clone(),
             folder: run.folder,
+            watcher: None,
         };
         assert_eq!(go(&only, Verb::Exec).await, RunOutcome::Failed);
         let reason = ends(&only, "a").remove(0).1;
