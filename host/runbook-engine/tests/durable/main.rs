@@ -13,6 +13,7 @@ mod undo;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use plugin::{Catalog, Odd, Yes};
 use runbook_engine::clock::Clock;
@@ -122,19 +123,21 @@ impl Run<'_> {
         let hosts = self.runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() });
         let inputs = Inputs { hosts: Arc::new(hosts.collect()), ..Inputs::default() };
         let ended = self.engine(verb, crash).run(self.runbook, inputs, Self::header()).await;
-        self.after_a_session(ended.is_err().then_some(crash).flatten());
+        self.after_a_session(ended.is_err().then_some(crash).flatten()).await;
         ended
     }
 
     async fn undo(&self, what: &Undo, crash: Option<(u64, How)>) -> Result<(Ended, Unwound), JournalError> {
         let verb = if what.redo { Verb::Redo } else { Verb::Undo };
         let undone = self.engine(verb, crash).undo(self.runbook, what, Self::header()).await;
-        self.after_a_session(undone.is_err().then_some(crash).flatten());
+        self.after_a_session(undone.is_err().then_some(crash).flatten()).await;
         undone
     }
 
     /// The power comes back; the last record may be torn.
-    fn after_a_session(&self, crash: Option<(u64, How)>) {
+    async fn after_a_session(&self, crash: Option<(u64, How)>) {
+        // What had left by then arrives, or does not, as the crash says.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         if let Some((after, _)) = crash {
             let path = self.folder.join(runbook_model::journal::FILE);
             let text = std::fs::read_to_string(&path).expect("a journal");

@@ -74,9 +74,9 @@ async fn a_run_comes_to_its_end_through_any_evening() {
                 // A step that cannot look fails, and begins from its start, which is for its plugin to be fit for; this one is not.
                 let crash = evening(&run, &mut weather, session, false).await;
                 figures.sessions += 1;
-                figures.cuts += u64::from(crash.is_some());
                 let verb = if session == 0 { Verb::Exec } else { Verb::Resume };
                 let ended = run.go(verb, crash).await;
+                figures.cuts += u64::from(ended.is_err());
                 assert!(crash.is_some() || ended.is_ok(), "seed {seed}: {ended:?}\n{}", tail(&run));
                 let Ok(ended) = ended else { continue };
                 assert_ne!(ended.outcome, RunOutcome::Stuck, "seed {seed}: {:?}", run.history().stuck);
@@ -99,20 +99,26 @@ async fn a_run_comes_to_its_end_through_any_evening() {
 async fn whoever_changes_their_mind_gets_back_what_was_there() {
     let runbook = runbook("", undo::STEPS);
     let before = programs::end(&world());
+    let mut figures = Figures::default();
     for seed in seeds() {
+        figures.evenings += 1;
         let mut weather = Weather::new(!seed, 0, false);
         in_a_folder(world(), &runbook, async |run| {
             let forward = 1 + u32::try_from(weather.below(6)).expect("a small number");
             let mut taken_back = false;
+            let began = clock::now();
             for session in 0..STORM + 5 {
                 let crash = evening(&run, &mut weather, session, true).await;
+                figures.sessions += 1;
                 if session < forward {
                     let verb = if session == 0 { Verb::Exec } else { Verb::Resume };
                     let ended = run.go(verb, crash).await;
+                    figures.cuts += u64::from(ended.is_err());
                     assert!(crash.is_some() || ended.is_ok(), "seed {seed}: {ended:?}\n{}", tail(&run));
                     continue;
                 }
                 let undone = run.undo(&Undo::default(), crash).await;
+                figures.cuts += u64::from(undone.is_err());
                 assert!(crash.is_some() || undone.is_ok(), "seed {seed}: {undone:?}\n{}", tail(&run));
                 let Ok((ended, unwound)) = undone else { continue };
                 if session < STORM && unwound.stuck.is_some() {
@@ -122,6 +128,7 @@ async fn whoever_changes_their_mind_gets_back_what_was_there() {
                 taken_back = true;
                 break;
             }
+            figures.virtual_time += clock::now() - began;
             assert!(taken_back, "seed {seed}: it does not come to its end: {:?}", run.history().stuck);
             settled_down(&run).await;
             assert_eq!(run.end(), before, "seed {seed}");
@@ -129,6 +136,7 @@ async fn whoever_changes_their_mind_gets_back_what_was_there() {
         })
         .await;
     }
+    figures.told("taken back");
 }
 
 /// What still goes on although nobody hears of it, comes to its end.
@@ -243,10 +251,10 @@ async fn hours(run: &Run<'_>, seed: u64, figures: &mut Figures) {
         let how = if below(2) == 0 { How::Before } else { How::After };
         let after = records + 1 + below(50);
         let crash = (is_storm && below(2) > 0).then_some((after, how));
-        figures.cuts += u64::from(crash.is_some());
         let verb = if session == 0 { Verb::Exec } else { Verb::Resume };
         let ended = run.go(verb, crash).await;
         setting.abort();
+        figures.cuts += u64::from(ended.is_err());
         assert!(crash.is_some() || ended.is_ok(), "seed {seed}: {ended:?}\n{}", tail(run));
         let Ok(ended) = ended else { continue };
         assert_ne!(ended.outcome, RunOutcome::Stuck, "seed {seed}: {:?}", run.history().stuck);
