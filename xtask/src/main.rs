@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask soak [SEEDS]` looks for runs that do not come to their end:
 //!
-//! 1. SEEDS evenings (10,000 where left out) in the simulated world, in which calls are lost and the process is killed;
+//! 1. SEEDS evenings (10,000 where left out) in the simulated world, in which calls are lost or take hours, and the process is killed and
+//!    gone on with at once or days later; how many sessions, cuts and hours that were is told;
 //! 2. runs on real SSH hosts, on nodes with containerd and with pulumi, killed after every record of their journals and resumed;
 //! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back; and `runbooks/dr.toml`, killed after every
 //!    record and resumed, which takes hours.
@@ -98,7 +99,7 @@ fn cargo(args: &[&str]) -> Command {
 fn simulation(seeds: u64) -> bool {
     let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     say(&format!("seeds {first} to {}", first + seeds));
-    let mut tests = cargo(&["test", "--package", "runbook-engine", "--test", "durable", "simulation"]);
+    let mut tests = cargo(&["test", "--package", "runbook-engine", "--test", "durable", "simulation", "--", "--nocapture"]);
     ends_well(tests.env("RUNBOOK_SOAK_FIRST_SEED", first.to_string()).env("RUNBOOK_SOAK_SEEDS", seeds.to_string()))
 }
 

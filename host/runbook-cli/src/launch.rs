@@ -107,7 +107,7 @@ impl Launch {
         })?;
         let world = Arc::new(World::new(session.inventory, ConnectOptions::from_env(Arc::new(self.prompts))));
         let cancel = CancellationToken::new();
-        let start = Start { seq: self.past.records, state: self.past.state.clone() };
+        let start = Start::after(&self.past);
         self.watchers.extend(self.faults.watcher());
         let journal = Journal::new(self.file, start, redactor.clone(), self.watchers);
         let backend: Arc<dyn runbook_engine::backend::Backend> = match self.faults.is_empty() {

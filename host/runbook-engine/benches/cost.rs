@@ -95,7 +95,7 @@ fn broker(shared: &Arc<Shared>) -> Arc<Broker> {
         cluster: None,
         mode: Mode::Apply,
         deadline: Instant::now() + Duration::from_secs(3600),
-        pulse: Pulse::after(None),
+        pulse: Pulse::after(None, 0),
         needs_receipt: None,
     })
 }

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant as Time};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backend::{Backend, CallContext, Silent};
+use crate::clock;
 use crate::shared::lock;
 
 /// Steps that are looked at ahead in the beginning, and at most.
@@ -110,7 +111,7 @@ impl Foresight {
         }
         let slot = Arc::new(Slot {
             asked_at: self.now(),
-            since: Time::now(),
+            since: clock::now(),
             seen: Mutex::default(),
             kept: AtomicUsize::new(0),
             kept_in_all: Arc::clone(&self.kept),
@@ -146,7 +147,7 @@ impl Drop for Acting {
 pub(crate) struct Slot {
     /// The disturbances before it.
     asked_at: u64,
-    since: Time,
+    since: Instant,
     seen: Mutex<VecDeque<(Question, Reply)>>,
     /// Bytes that it holds.
     kept: AtomicUsize,
@@ -335,7 +336,7 @@ pub(crate) struct Foreseen {
 
 impl Foreseen {
     fn adopt(&self, target: &Target, ctx: &CallContext, what: What) -> Option<Reply> {
-        if self.foresight.now() != self.slot.asked_at || self.slot.since.elapsed() > OLD {
+        if self.foresight.now() != self.slot.asked_at || clock::since(self.slot.since) > OLD {
             return None;
         }
         self.slot.adopt(&Question { target: target.clone(), jail: ctx.jail.clone(), what })

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::ahead::{Foreseen, Lookout, Slot};
 use crate::backend::Backend;
 use crate::broker::{self, Broker, Deferred, Mode, Pulse, Setup};
+use crate::clock;
 use crate::journal::JournalError;
 use crate::plugin::{PluginCall, PluginError, Plugins};
 use crate::replay::Replay;
@@ -30,6 +31,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Between two looks at a host that does not answer, where the step waits for it.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pauses between attempts double up to here, or to what the step says where that is longer.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
 /// One instance of a step, with everything that is known before it runs.
 pub(crate) struct Task<'a> {
@@ -92,6 +96,10 @@ struct Going {
     /// What an earlier attempt changed must be verified, though a later one finds nothing left to change.
     changed: bool,
     attempt: u32,
+    /// An attempt is to be begun from its start.
+    begins: bool,
+    /// What was to be carried out at the end of an attempt may not have been.
+    is_open: bool,
     /// What waits for the end of the block or run.
     later: Vec<(Arc<Broker>, Deferred)>,
 }
@@ -129,7 +137,7 @@ impl Task<'_> {
     }
 
     fn broker(&self, world: Arc<dyn Backend>, mode: Mode, deadline: Instant) -> Arc<Broker> {
-        self.road(world, mode, deadline, Pulse::after(None), None)
+        self.road(world, mode, deadline, Pulse::after(None, self.shared.now_ms()), None)
     }
 
     fn road(
@@ -225,7 +233,7 @@ impl Task<'_> {
     pub(crate) async fn foresee(&self, slot: Arc<Slot>) {
         let foresight = Arc::clone(&self.shared.foresight);
         let world: Arc<dyn Backend> = Arc::new(Lookout { world: Arc::clone(&self.shared.backend), foresight, slot });
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&world), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
@@ -261,7 +269,7 @@ impl Task<'_> {
     }
 
     async fn look_only(&self, world: Arc<dyn Backend>, mode: Mode, before: &Overlay) -> Finished {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let road = self.broker(world, mode, deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
         let result = match result {
@@ -298,7 +306,8 @@ impl Task<'_> {
     pub(crate) async fn apply(&self, meanwhile: &(dyn Fn() + Sync)) -> Finished {
         let attempts = self.step.retry.map_or(1, |retry| retry.attempts);
         let mut backoff = Duration::from_millis(self.step.retry.map_or(0, |retry| retry.backoff_ms));
-        let patience = Instant::now() + self.timeout();
+        let longest = backoff.max(LONGEST_BACKOFF);
+        let patience = clock::now() + self.timeout();
         let mut going = match self.set_out().await {
             Ok(going) => going,
             Err(finished) => return finished,
@@ -306,7 +315,8 @@ impl Task<'_> {
         // Of this session.
         let mut tried = 1;
         loop {
-            let error = match self.attempt(&mut going, attempts > tried, meanwhile).await {
+            let waits = || self.step.on_unreachable == OnUnreachable::Wait && clock::now() < patience;
+            let error = match self.attempt(&mut going, attempts > tried || waits(), meanwhile).await {
                 Ok(finished) => return Finished { later: going.later, ..finished },
                 Err(Broke::Stuck(why)) => {
                     return Finished { later: going.later, ..Finished::without_outputs(StepOutcome::Stuck, why) };
@@ -328,13 +338,11 @@ impl Task<'_> {
                     error
                 }
             };
+            // To wait for a host is no attempt.
+            let waits = matches!(error, PluginError::Call(CallError::Unreachable(_))) && waits();
             let (pause, again) = match &error {
                 _ if self.shared.cancel.is_cancelled() => (backoff, false),
-                PluginError::Call(CallError::Unreachable(_))
-                    if self.step.on_unreachable == OnUnreachable::Wait && Instant::now() < patience =>
-                {
-                    (UNREACHABLE_PAUSE, true)
-                }
+                _ if waits => (UNREACHABLE_PAUSE, true),
                 PluginError::Call(
                     CallError::Unreachable(_)
                     | CallError::TimedOut(_)
@@ -364,7 +372,7 @@ impl Task<'_> {
             let event = Event::Retrying {
                 instance: self.instance.clone(),
                 error: CallError::Failed(error.to_string()),
-                after_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                after_ms: clock::whole_ms(pause),
             };
             if let Err(error) = self.tell(event).await {
                 return Finished::without_outputs(StepOutcome::Failed, error.to_string());
@@ -373,13 +381,11 @@ impl Task<'_> {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shared.cancel.cancelled() => {}
             }
-            backoff = backoff.saturating_mul(2);
-            tried += 1;
-            if going.replay.is_none()
-                && let Err(error) = self.begin(&mut going).await
-            {
-                return Finished::without_outputs(StepOutcome::Failed, error.to_string());
+            if !waits {
+                backoff = backoff.saturating_mul(2).min(longest);
+                tried += 1;
             }
+            going.begins = going.replay.is_none();
         }
     }
 
@@ -387,11 +393,13 @@ impl Task<'_> {
     async fn set_out(&self) -> Result<Going, Finished> {
         let past = self.past();
         let mut going = Going {
-            pulse: Pulse::after(past),
+            pulse: Pulse::after(past, self.shared.now_ms()),
             world: self.foreseen().await,
             replay: None,
             changed: past.is_some_and(|past| past.changed_before),
             attempt: past.map_or(0, |past| past.attempts),
+            begins: false,
+            is_open: false,
             later: Vec::new(),
         };
         let failed = |error: &dyn std::fmt::Display| Finished::without_outputs(StepOutcome::Failed, error.to_string());
@@ -466,7 +474,16 @@ impl Task<'_> {
     }
 
     async fn attempt(&self, going: &mut Going, more: bool, meanwhile: &(dyn Fn() + Sync)) -> Result<Finished, Broke> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
+        if going.begins {
+            // Nobody asks for it again where all else is as it should be.
+            if going.is_open {
+                unwind::close_now(self.shared, &self.instance).await?;
+                going.is_open = false;
+            }
+            self.begin(going).await.map_err(|error| CallError::Failed(error.to_string()))?;
+            going.begins = false;
+        }
         if let Some(replay) = &going.replay {
             going.pulse.begin(replay.first(), replay.began_at());
         }
@@ -481,6 +498,7 @@ impl Task<'_> {
         // What was deferred runs however the step ended; it gets time of its own. Where the step is unwound, its time comes on the way.
         let unwinds = self.unwinds && converged.is_err() && !more;
         let finished = if unwinds { Ok(()) } else { self.finish(&road, going).await };
+        going.is_open = unwinds || finished.is_err();
         let tally = road.tally();
         going.changed |= tally.changed + tally.repeated > 0;
         if let Some(why) = tally.stuck {
@@ -507,7 +525,7 @@ impl Task<'_> {
 
     /// After a change, the same function in plan mode must find nothing left to do.
     async fn check(&self) -> Result<(), PluginError> {
-        let deadline = Instant::now() + self.timeout();
+        let deadline = clock::now() + self.timeout();
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let road = self.broker(Arc::clone(&self.shared.backend), Mode::Check(overlay), deadline);
         let result = self.plugins.converge(self.call(&road, deadline)).await;
@@ -529,7 +547,7 @@ impl Task<'_> {
 
     /// The post-conditions: also where nothing was changed, since an earlier run may have left them unfulfilled. Then only by
     /// looking; a proof that needs a change (a pod that pulls) was given when something was changed.
-    async fn verify(&self, going: &Going, deadline: Instant) -> Result<(), Broke> {
+    async fn verify(&self, going: &mut Going, deadline: Instant) -> Result<(), Broke> {
         if !self.action.verifies {
             return Ok(());
         }
@@ -545,6 +563,7 @@ impl Task<'_> {
             return Err(Broke::Diverged { call, why });
         }
         let finished = road.finish().await.1;
+        going.is_open |= finished.is_err();
         let tally = road.tally();
         if let Some(why) = tally.stuck {
             return Err(Broke::Stuck(why));
@@ -574,7 +593,7 @@ impl Task<'_> {
             _ => vec![due.reason.unwrap_or_else(|| "it cannot be looked at".to_owned())],
         };
         if wrong.is_empty() && self.action.verifies {
-            let deadline = Instant::now() + self.timeout();
+            let deadline = clock::now() + self.timeout();
             let world = Arc::clone(&self.shared.backend);
             let road = self.broker(world, Mode::Check(Arc::default()), deadline);
             match self.plugins.verify(self.call(&road, deadline)).await {
@@ -591,11 +610,13 @@ impl Task<'_> {
     pub(crate) async fn by_hand(&self, because: &str) -> Result<Finished, JournalError> {
         let past = self.past();
         let mut going = Going {
-            pulse: Pulse::after(past),
+            pulse: Pulse::after(past, self.shared.now_ms()),
             world: Arc::clone(&self.shared.backend),
             replay: None,
             changed: false,
             attempt: past.map_or(0, |past| past.attempts),
+            begins: false,
+            is_open: false,
             later: Vec::new(),
         };
         self.begin(&mut going).await?;

@@ -5,7 +5,7 @@
 //! and changes go into the overlay. What the journal already knows of an attempt is answered from there.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,8 @@ use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, CallContext, Mark, Origin, Progress, Secrets};
-use crate::journal::{Journal, JournalError, Place, now_ms};
+use crate::clock;
+use crate::journal::{Journal, JournalError, Place};
 use crate::plugin::Road;
 use crate::replay::{Replay, Replayed};
 use crate::shared::{Shared, lock};
@@ -50,17 +51,16 @@ pub enum Mode {
 pub struct Pulse {
     calls: AtomicU32,
     now_ms: AtomicU64,
+    /// The attempt has changed something.
+    acts: AtomicBool,
 }
 
 impl Pulse {
-    /// For an instance with this past.
-    pub fn after(past: Option<&Past>) -> Arc<Self> {
-        Self::at(past.map_or(0, |past| past.calls))
-    }
-
-    pub(crate) fn at(calls: u32) -> Arc<Self> {
-        // A guest that reads the clock before its first call must not find 1970 there: its waits would be over at once.
-        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms()) })
+    /// For an instance with this past. A guest that reads the clock before its first call must not find 1970 there: its waits would be
+    /// over at once.
+    pub fn after(past: Option<&Past>, now_ms: u64) -> Arc<Self> {
+        let calls = past.map_or(0, |past| past.calls);
+        Arc::new(Self { calls: AtomicU32::new(calls), now_ms: AtomicU64::new(now_ms), acts: AtomicBool::new(false) })
     }
 
     /// How many calls there were.
@@ -71,6 +71,7 @@ impl Pulse {
     pub(crate) fn begin(&self, calls: u32, now_ms: u64) {
         self.calls.store(calls, Ordering::Relaxed);
         self.now_ms.store(now_ms, Ordering::Relaxed);
+        self.acts.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn next(&self) -> u32 {
@@ -231,7 +232,7 @@ impl Broker {
             roles: Vec::new(),
             cluster: None,
             mode: Mode::Apply,
-            deadline: Instant::now() + AFTERWARDS,
+            deadline: clock::now() + AFTERWARDS,
             pulse,
             needs_receipt: None,
         })
@@ -269,7 +270,7 @@ impl Broker {
             roles: self.roles.clone(),
             cluster: self.cluster.clone(),
             mode: self.mode.clone(),
-            deadline: Instant::now() + AFTERWARDS,
+            deadline: clock::now() + AFTERWARDS,
             cancel: CancellationToken::new(),
             pulse: Arc::clone(&self.pulse),
             replay: self.replay.clone(),
@@ -287,6 +288,11 @@ impl Broker {
             None => self.grants.check(request),
         };
         checked.map_err(|refused| CallError::Denied(refused.0))
+    }
+
+    /// Whether the attempt has changed something.
+    pub(crate) fn acts(&self) -> bool {
+        self.pulse.acts.load(Ordering::Relaxed)
     }
 
     /// The secrets that the step holds.
@@ -346,7 +352,7 @@ impl Broker {
     }
 
     async fn look(&self, call: u32, target: Target, look: Look, jail: Option<String>) -> Response {
-        let started = Instant::now();
+        let started = clock::now();
         let seen = match &self.mode {
             Mode::Apply => Seen::Through,
             Mode::Plan(overlay) | Mode::Check(overlay) => lock(overlay).look(&target, &look),
@@ -455,6 +461,7 @@ impl Broker {
     /// Counts what a change came to.
     pub(crate) fn count(&self, change: &Change, response: &Response) {
         if may_have_changed(response) {
+            self.pulse.acts.store(true, Ordering::Relaxed);
             let mut tally = lock(&self.tally);
             *(if change.effect.repeats { &mut tally.repeated } else { &mut tally.changed }) += 1;
         }
@@ -590,5 +597,5 @@ pub(crate) fn broken(error: JournalError) -> CallError {
 }
 
 pub(crate) fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(clock::since(since).as_micros()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,7 @@ use runbook_model::event::{Diff, Event, Settlement};
 use runbook_model::redact;
 
 use crate::broker::{Broker, Deferred, Mode, Planned, already, is_process, micros};
+use crate::clock;
 use crate::replay::Doubt;
 use crate::shared::lock;
 
@@ -44,7 +45,7 @@ impl Broker {
 
     /// Carries a change out, or plans it, unless it is so already.
     pub(crate) async fn pass(&self, passage: Passage) -> Response {
-        let started = Instant::now();
+        let started = clock::now();
         let Passage { call, target, change, .. } = &passage;
         let context = self.context(passage.jail.clone(), *call, None).of_undo(passage.undoes.is_some());
         let prior = match &self.mode {
@@ -95,12 +96,15 @@ impl Broker {
 
     async fn apply(&self, passage: Passage, diff: Diff, prior: Prior, visible: Prior) -> Response {
         let of_ask = self.passes(&passage.request())?.needs_receipt;
-        for needs in self.required_receipt().into_iter().chain(&of_ask) {
-            if let Err(error) = self.receipt(needs).await {
+        // What a step was proven to have before it changed something may grow old while it is at work, and while nobody goes on with it.
+        let may_be_old = self.acts();
+        let of_step = self.required_receipt().map(|needs| (needs, may_be_old));
+        for (needs, may_be_old) in of_step.into_iter().chain(of_ask.as_ref().map(|needs| (needs, false))) {
+            if let Err(error) = self.receipt(needs, may_be_old).await {
                 return self.deny(passage.call, passage.request(), error).await;
             }
         }
-        let started = Instant::now();
+        let started = clock::now();
         let kept = match &prior {
             Prior::None | Prior::DoneWhen(_) | Prior::Process { .. } => None,
             Prior::File(_) | Prior::Object { .. } | Prior::PodFile { .. } => {
@@ -176,7 +180,7 @@ impl Broker {
 
     /// Finds out what became of a change whose answer was lost: its answer; none, where it is as if it had never left.
     pub(crate) async fn find_out(&self, passage: &Passage, doubt: Doubt) -> Result<Option<Answer>, CallError> {
-        let started = Instant::now();
+        let started = clock::now();
         let Passage { call, change, .. } = passage;
         let finding = if doubt.is_done {
             // A person's word: there is no output.

@@ -1,7 +1,7 @@
 //! Executes plugins once more against what a run recorded, without any world, and finds where they would have acted differently.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use runbook_model::call::{Act, CallError, Look, Prior, Response, Target};
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::backend::{Backend, CallContext};
 use crate::broker::{self, Broker, Mode, Pulse, Setup};
+use crate::clock;
 use crate::plugin::{PluginCall, Plugins, Road};
 use crate::replay::Replay;
 use crate::run::Actions;
@@ -118,9 +119,9 @@ pub async fn compare_use(
     };
     let Some(started) = &attempt.past.started else { return Compared::differs("it did not begin".to_owned()) };
     let replay = Arc::new(Replay::compared(&attempt.past, &shared.vault));
-    let pulse = Pulse::after(None);
+    let pulse = Pulse::after(None, shared.now_ms());
     pulse.begin(started.calls, started.at);
-    let deadline = Instant::now() + LONGEST;
+    let deadline = clock::now() + LONGEST;
     let setup = Setup {
         shared: Arc::clone(shared),
         world: Arc::clone(&shared.backend),

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use runbook_model::event::{Event, Record};
 use runbook_model::history::History;
@@ -16,6 +16,7 @@ use runbook_model::redact::Redactor;
 use runbook_model::state::State;
 use tokio::sync::oneshot;
 
+use crate::clock::{self, Clock};
 use crate::shared::lock;
 
 /// How long events are gathered that nobody waits for. A display cannot tell it from at once.
@@ -57,8 +58,17 @@ pub struct Place {
 pub struct Start {
     /// Number of the last record that is there.
     pub seq: u64,
+    /// Its time, in milliseconds since 1970.
+    pub at: u64,
     /// What the records tell.
     pub state: State,
+}
+
+impl Start {
+    /// After what the journal tells already.
+    pub fn after(past: &History) -> Self {
+        Self { seq: past.records, at: past.last_at, state: past.state.clone() }
+    }
 }
 
 struct Append {
@@ -74,6 +84,8 @@ struct Append {
 pub struct Journal {
     queue: Arc<Queue>,
     path: Option<PathBuf>,
+    /// In a simulation, who writes at once what is appended.
+    here: Option<Arc<Mutex<Option<Writer>>>>,
     /// The writer ends when the last handle is dropped.
     _open: Arc<Open>,
 }
@@ -86,12 +98,61 @@ impl Journal {
         redactor: Redactor,
         watchers: Vec<Arc<dyn Watcher>>,
     ) -> Self {
-        let queue = Arc::new(Queue::default());
-        lock(&queue.waiting).seq = start.seq;
-        let path = file.as_ref().map(|(path, _)| path.clone());
-        let writer = Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq: start.seq, state: start.state };
+        let (journal, writer) = Self::begin(file, start, redactor, watchers, Clock::default());
         std::thread::spawn(move || writer.run());
-        Self { _open: Arc::new(Open(Arc::clone(&queue))), queue, path }
+        journal
+    }
+
+    /// The same with a clock of its own, written by whoever appends: nothing happens beside the run, so a run is the same each time.
+    pub fn simulated(
+        file: Option<(PathBuf, std::fs::File)>,
+        start: Start,
+        redactor: Redactor,
+        watchers: Vec<Arc<dyn Watcher>>,
+        clock: Clock,
+    ) -> Self {
+        let (journal, writer) = Self::begin(file, start, redactor, watchers, clock);
+        Self { here: Some(Arc::new(Mutex::new(Some(writer)))), ..journal }
+    }
+
+    fn begin(
+        file: Option<(PathBuf, std::fs::File)>,
+        start: Start,
+        redactor: Redactor,
+        watchers: Vec<Arc<dyn Watcher>>,
+        clock: Clock,
+    ) -> (Self, Writer) {
+        let Start { seq, at, state } = start;
+        let time = Mutex::new(Time { at, since: clock::now() });
+        let waiting = Mutex::new(Waiting { seq, ..Waiting::default() });
+        let queue = Arc::new(Queue { clock, time, waiting, arrived: Condvar::new(), syncs: AtomicU64::new(0) });
+        let path = file.as_ref().map(|(path, _)| path.clone());
+        let writer = Writer { queue: Arc::clone(&queue), file, redactor, watchers, seq, state };
+        (Self { _open: Arc::new(Open(Arc::clone(&queue))), queue, path, here: None }, writer)
+    }
+
+    /// The wall clock that its times come from.
+    pub fn clock(&self) -> &Clock {
+        &self.queue.clock
+    }
+
+    /// The time that an event would get now, in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.queue.now_ms()
+    }
+
+    fn push(&self, event: Option<Event>, durable: bool) -> (Place, Option<JournalError>, Option<Done>) {
+        let pushed = self.queue.push(event, durable);
+        if let Some(here) = &self.here {
+            let mut here = lock(here);
+            let appends = lock(&self.queue.waiting).take();
+            // A watcher that panics ends the writer, not whoever appends.
+            let write = || here.as_mut().map(|writer| writer.take_in(appends));
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).is_err() {
+                *here = None;
+            }
+        }
+        pushed
     }
 
     /// What it tells so far of the run.
@@ -116,7 +177,7 @@ impl Journal {
     ///
     /// The journal is broken: it, or an event before it, was not written. Nothing that depends on it may be done.
     pub async fn append(&self, event: Event, durable: bool) -> Result<Place, JournalError> {
-        let (place, broken, done) = self.queue.push(Some(event), durable);
+        let (place, broken, done) = self.push(Some(event), durable);
         if let Some(error) = broken {
             // It ends the run: whoever watches is to have seen what led to it.
             self.settle().await;
@@ -131,12 +192,12 @@ impl Journal {
     /// Appends an event that nobody waits for: progress.
     pub fn tell(&self, event: Event) {
         // Whoever is waited for meets the error.
-        let _ = self.queue.push(Some(event), false);
+        let _ = self.push(Some(event), false);
     }
 
     /// Returns when the watchers have seen all events so far.
     pub async fn settle(&self) {
-        if let (_, _, Some(done)) = self.queue.push(None, false) {
+        if let (_, _, Some(done)) = self.push(None, false) {
             let _ = done.await;
         }
     }
@@ -148,8 +209,9 @@ impl Journal {
 }
 
 /// What waits to be written.
-#[derive(Default)]
 struct Queue {
+    clock: Clock,
+    time: Mutex<Time>,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
     syncs: AtomicU64,
@@ -162,8 +224,6 @@ struct Waiting {
     weight: usize,
     /// The number of the last event.
     seq: u64,
-    /// The time of the last event: no event is older than the one before it.
-    at: u64,
     /// The writer is to begin at once.
     urgent: bool,
     /// Nothing more comes.
@@ -174,18 +234,41 @@ struct Waiting {
     broken: Option<JournalError>,
 }
 
+impl Waiting {
+    fn take(&mut self) -> Vec<Append> {
+        (self.urgent, self.weight) = (false, 0);
+        std::mem::take(&mut self.appends)
+    }
+}
+
 /// Told when an append is done.
 type Done = oneshot::Receiver<Result<(), JournalError>>;
 
+/// A moment by both clocks.
+struct Time {
+    at: u64,
+    since: Instant,
+}
+
 impl Queue {
+    /// The wall clock may be set back, and a computer may have slept: the time goes on by the clock that is ahead.
+    fn now_ms(&self) -> u64 {
+        let mut time = lock(&self.time);
+        let went_on = time.at.saturating_add(clock::whole_ms(clock::since(time.since)));
+        let wall = self.clock.now_ms();
+        if wall > went_on {
+            *time = Time { at: wall, since: clock::now() };
+        }
+        wall.max(went_on)
+    }
+
     /// Gives the event's place, the error that came before it, and what to wait for, if anything.
     fn push(&self, event: Option<Event>, durable: bool) -> (Place, Option<JournalError>, Option<Done>) {
         let weight = event.as_ref().map_or(0, Event::weight);
         let mut waiting = lock(&self.waiting);
-        waiting.at = waiting.at.max(now_ms());
         let broken = waiting.broken.clone();
         waiting.seq += u64::from(event.is_some() && !waiting.gone);
-        let (seq, at) = (waiting.seq, waiting.at);
+        let (seq, at) = (waiting.seq, self.now_ms());
         if waiting.gone {
             return (Place { seq, at }, broken, None);
         }
@@ -212,9 +295,7 @@ impl Queue {
         let gathers = |waiting: &mut Waiting| !waiting.urgent && !waiting.closed;
         let (mut waiting, _) =
             self.arrived.wait_timeout_while(waiting, LINGER, gathers).unwrap_or_else(PoisonError::into_inner);
-        waiting.urgent = false;
-        waiting.weight = 0;
-        let appends = std::mem::take(&mut waiting.appends);
+        let appends = waiting.take();
         (!appends.is_empty()).then_some(appends)
     }
 }
@@ -241,33 +322,37 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Some(appends) = self.queue.take() {
-            let durable = appends.iter().any(|append| append.durable);
-            let mut lines = Vec::new();
-            let mut written = Vec::with_capacity(appends.len());
-            let mut legal = Ok(());
-            for Append { event, at, done, .. } in appends {
-                let mut record = None;
-                if let (Some(event), Ok(())) = (event, &legal) {
-                    self.seq += 1;
-                    legal = self.follow(&event);
-                    if legal.is_ok() {
-                        let event = Record { seq: self.seq, at, event };
-                        record = Some(journal::encode_clean(event, &self.redactor, &mut lines));
-                    }
+            self.take_in(appends);
+        }
+    }
+
+    fn take_in(&mut self, appends: Vec<Append>) {
+        let durable = appends.iter().any(|append| append.durable);
+        let mut lines = Vec::new();
+        let mut written = Vec::with_capacity(appends.len());
+        let mut legal = Ok(());
+        for Append { event, at, done, .. } in appends {
+            let mut record = None;
+            if let (Some(event), Ok(())) = (event, &legal) {
+                self.seq += 1;
+                legal = self.follow(&event);
+                if legal.is_ok() {
+                    let event = Record { seq: self.seq, at, event };
+                    record = Some(journal::encode_clean(event, &self.redactor, &mut lines));
                 }
-                written.push((record, done));
             }
-            let result = self.write(&lines, durable).and(legal).inspect_err(|error| {
-                lock(&self.queue.waiting).broken.get_or_insert_with(|| error.clone());
-            });
-            for (record, done) in written {
-                // Before the one who waits goes on: after the last event that is the end of the process.
-                for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
-                    watcher.record(record);
-                }
-                if let Some(done) = done {
-                    let _ = done.send(result.clone());
-                }
+            written.push((record, done));
+        }
+        let result = self.write(&lines, durable).and(legal).inspect_err(|error| {
+            lock(&self.queue.waiting).broken.get_or_insert_with(|| error.clone());
+        });
+        for (record, done) in written {
+            // Before the one who waits goes on: after the last event that is the end of the process.
+            for (record, watcher) in record.iter().flat_map(|r| self.watchers.iter().map(move |w| (r, w))) {
+                watcher.record(record);
+            }
+            if let Some(done) = done {
+                let _ = done.send(result.clone());
             }
         }
     }
@@ -314,11 +399,6 @@ impl Drop for Writer {
 
 fn ended() -> JournalError {
     JournalError { path: PathBuf::new(), why: "its writer has ended".to_owned() }
-}
-
-/// Milliseconds since 1970 on the controller's clock.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Creates the folder of a run, for its owner alone, and the journal in it.

@@ -7,6 +7,7 @@ mod back;
 pub mod backend;
 pub mod broker;
 mod change;
+pub mod clock;
 pub mod compare;
 pub mod drill;
 pub mod journal;

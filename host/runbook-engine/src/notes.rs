@@ -7,8 +7,10 @@ use runbook_model::event::{Event, Receipt};
 use runbook_model::plan::NeedsReceipt;
 
 use crate::broker::{Broker, Mode};
-use crate::journal::now_ms;
 use crate::shared::lock;
+
+/// A clock may be ahead of another one by so much, in milliseconds.
+const SKEW: u64 = 10 * 60 * 1000;
 
 impl Broker {
     pub(crate) async fn word(&self, note: Note) -> Response {
@@ -70,8 +72,8 @@ impl Broker {
         if !matches!(self.mode, Mode::Apply) {
             return Ok(Answer::Unit);
         }
-        let known = self.shared.receipts.newest(&receipt.kind, Some(&receipt.subject));
-        if !matches!(known, Ok(Some(known)) if known == receipt) {
+        let known = self.shared.receipts.of(&receipt.kind, Some(&receipt.subject));
+        if !known.is_ok_and(|known| known.contains(&receipt)) {
             self.shared
                 .receipts
                 .add(&receipt)
@@ -81,21 +83,41 @@ impl Broker {
         Ok(Answer::Unit)
     }
 
-    /// Whether the receipt is there without which nothing may be changed, and is still true.
-    pub(crate) async fn receipt(&self, needs: &NeedsReceipt) -> Result<(), CallError> {
+    /// How old something is that was made then, in milliseconds. None: it was made in the future, so a clock was wrong then or is now.
+    fn age(&self, made_at: u64) -> Option<u64> {
+        let wall = self.shared.journal.clock().now_ms();
+        if made_at <= wall.saturating_add(SKEW) {
+            return Some(wall.saturating_sub(made_at));
+        }
+        // Made in this run, before the clock was set back.
+        self.shared.now_ms().checked_sub(made_at)
+    }
+
+    /// Whether the receipt is there without which nothing may be changed, and is still true. `may_be_old`: however old it is.
+    pub(crate) async fn receipt(&self, needs: &NeedsReceipt, may_be_old: bool) -> Result<(), CallError> {
         let wanted = match &needs.subject {
             Some(subject) => format!("a receipt of kind `{}` for {subject}", needs.kind),
             None => format!("a receipt of kind `{}`", needs.kind),
         };
-        let receipt = self.shared.receipts.newest(&needs.kind, needs.subject.as_deref());
-        let receipt = receipt.map_err(|error| CallError::Failed(format!("the receipts cannot be read: {error}")))?;
-        let Some(Receipt { place, made_at, subject, .. }) = receipt else {
+        let receipts = self.shared.receipts.of(&needs.kind, needs.subject.as_deref());
+        let receipts = receipts.map_err(|error| CallError::Failed(format!("the receipts cannot be read: {error}")))?;
+        let newest = receipts.into_iter().min_by_key(|receipt| self.age(receipt.made_at).unwrap_or(u64::MAX));
+        let Some(Receipt { place, made_at, subject, .. }) = newest else {
             return Err(CallError::Denied(format!("it needs {wanted}, and there is none: make that first")));
         };
         let SourceRef { target, path, sha256, .. } = &place;
-        let age = now_ms().saturating_sub(made_at);
-        if let Some(most) = needs.max_age_ms.filter(|most| age > *most) {
-            let minutes = |ms: u64| ms / 60_000;
+        let most = needs.max_age_ms.filter(|_| !may_be_old);
+        let minutes = |ms: u64| ms / 60_000;
+        if let (Some(most), None) = (most, self.age(made_at)) {
+            return Err(CallError::Denied(format!(
+                "it needs {wanted} that is at most {} minutes old; the only one, of {subject}, was made in the future: a clock was wrong, so \
+                 make it again",
+                minutes(most)
+            )));
+        }
+        if let (Some(most), Some(age)) = (most, self.age(made_at))
+            && age > most
+        {
             return Err(CallError::Denied(format!(
                 "it needs {wanted} that is at most {} minutes old; the newest, of {subject}, is {} minutes old",
                 minutes(most),

@@ -40,12 +40,12 @@ impl Receipts {
         file.sync_data()
     }
 
-    /// The newest receipt of this kind, of this subject where one is named.
+    /// The receipts of this kind, of this subject where one is named, in the order in which they were issued.
     ///
     /// # Errors
     ///
     /// They cannot be read.
-    pub fn newest(&self, kind: &str, subject: Option<&str>) -> std::io::Result<Option<Receipt>> {
+    pub fn of(&self, kind: &str, subject: Option<&str>) -> std::io::Result<Vec<Receipt>> {
         let all = match &self.file {
             None => lock(&self.here).clone(),
             Some(file) => match std::fs::read_to_string(file) {
@@ -56,7 +56,7 @@ impl Receipts {
             },
         };
         let fits = |receipt: &Receipt| receipt.kind == kind && subject.is_none_or(|s| s == receipt.subject);
-        Ok(all.into_iter().filter(fits).max_by_key(|receipt| receipt.made_at))
+        Ok(all.into_iter().filter(fits).collect())
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_receipt_of_a_subject_counts() {
+    fn receipts_are_found_by_kind_and_subject() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("receipts.jsonl");
         let receipt = |subject: &str, made_at| Receipt {
@@ -82,9 +82,12 @@ mod tests {
         let mut cut = std::fs::OpenOptions::new().append(true).open(&file).expect("there");
         cut.write_all(b"{\"kind\":\"backup\",\"subj").expect("written");
         let receipts = Receipts::at(file);
-        let newest = |kind, subject| receipts.newest(kind, subject).expect("read").map(|r| (r.subject, r.made_at));
-        assert_eq!(newest("backup", Some("b")), Some(("b".into(), 7)));
-        assert_eq!(newest("backup", None), Some(("a".into(), 9)));
-        assert_eq!(newest("snapshot", None), None);
+        let of = |kind, subject| {
+            let found = receipts.of(kind, subject).expect("read").into_iter();
+            found.map(|receipt| receipt.made_at).collect::<Vec<_>>()
+        };
+        assert_eq!(of("backup", Some("b")), [7]);
+        assert_eq!(of("backup", None), [5, 9, 7]);
+        assert!(of("snapshot", None).is_empty());
     }
 }

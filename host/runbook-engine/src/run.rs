@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::ahead::Lookouts;
 use crate::attempt::Finished;
 use crate::broker::{Broker, Deferred, Pulse};
+use crate::clock;
 use crate::journal::JournalError;
 use crate::places::{Place, Places};
 use crate::plugin::Plugins;
@@ -160,7 +161,7 @@ impl Engine {
     ///
     /// The journal cannot be written; nothing was done after it broke.
     pub async fn run(&self, runbook: &Runbook, inputs: Inputs, header: Header) -> Result<Ended, JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let overlay = (self.options.verb == Verb::Plan).then(|| Arc::new(Mutex::new(Overlay::default())));
         let progress = self.begin(runbook, Value::Object(inputs.visible()), header).await?;
         if let Some(overlay) = &overlay {
@@ -177,7 +178,7 @@ impl Engine {
     ///
     /// The journal cannot be read or written.
     pub async fn undo(&self, runbook: &Runbook, what: &Undo, header: Header) -> Result<(Ended, Unwound), JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let progress = self.begin(runbook, Value::Null, header).await?;
         let block = what.step.as_deref().and_then(|step| runbook.block(step));
         let of_block = block.map(|block| &runbook.steps[block.first..block.end]).unwrap_or_default();
@@ -212,7 +213,7 @@ impl Engine {
         header: Header,
         by_hand: &ByHand,
     ) -> Result<(Ended, Vec<String>), JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let progress = self.begin(runbook, Value::Object(inputs.visible()), header).await?;
         let level = Level::new(runbook, inputs, &self.shared, &self.options.folder);
         let wrong = self.judge(&level, &progress, by_hand).await?;
@@ -228,7 +229,7 @@ impl Engine {
     ///
     /// The journal cannot be read or written.
     pub async fn release(&self, runbook: &Runbook, block: &str, header: Header) -> Result<Ended, JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let progress = self.begin(runbook, Value::Null, header).await?;
         let inner = lock(&self.entered).remove(block).unwrap_or_default();
         let of_block = |instance: &Instance| inner.iter().any(|step| instance.is_of(step));
@@ -419,7 +420,7 @@ impl Engine {
             let reason = stopped.clone().unwrap_or_else(|| format!("step {index} was never reached"));
             let outcome = if self.shared.cancel.is_cancelled() { StepOutcome::Cancelled } else { StepOutcome::Skipped };
             debug_assert!(std::ptr::eq(step, spot(index).step));
-            self.ended(spot(index), None, Finished::without_outputs(outcome, reason), Instant::now()).await?;
+            self.ended(spot(index), None, Finished::without_outputs(outcome, reason), clock::now()).await?;
         }
         Ok(well)
     }
@@ -525,7 +526,7 @@ impl Engine {
                 .filter(|entry| !known.contains(&entry.id()))
                 .collect();
             for entry in old {
-                let pulse = Pulse::after(now.past(&entry.instance));
+                let pulse = Pulse::after(now.past(&entry.instance), self.shared.now_ms());
                 let summary = entry.change().map(|change| change.effect.summary.clone()).unwrap_or_default();
                 let result = unwind::carry_out(&self.shared, &now, entry, &pulse).await;
                 well &= self.carried_out(entry.instance.clone(), &summary, result, progress).await?;
@@ -601,5 +602,5 @@ fn sketch(step: &Step) -> StepSketch {
 }
 
 pub(crate) fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    clock::whole_ms(clock::since(since))
 }

@@ -50,6 +50,11 @@ impl Shared {
         self.past.state.sessions() + 1
     }
 
+    /// The time as the journal tells it: milliseconds since 1970, and never before that of an event.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.journal.now_ms()
+    }
+
     /// What the run did so far, this session included, as its journal tells.
     ///
     /// # Errors

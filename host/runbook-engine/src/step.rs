@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::ahead::{self, Lookouts};
 use crate::attempt::{Finished, Outputs, Task};
+use crate::clock;
 use crate::journal::JournalError;
 use crate::run::{ByHand, Engine, Later, Progress, SharedOverlay, members_of, millis};
 use crate::scope::{Item, Level, Trouble};
@@ -56,7 +57,7 @@ impl Spot<'_, '_> {
 impl Engine {
     /// Gives the worst outcome of the step's instances.
     pub(crate) async fn step<'run>(&'run self, spot: Spot<'_, 'run>) -> Result<StepOutcome, JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let skip = |reason: &str| Finished::without_outputs(StepOutcome::Skipped, reason);
         if !self.selected(spot) {
             return self.ended(spot, None, skip("it was not selected"), started).await;
@@ -98,7 +99,7 @@ impl Engine {
         let inner = level.condition(step, None, item).and_then(|()| level.include(step, runbook, item, &self.options));
         let inner = match inner {
             Ok(inner) => inner,
-            Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), Instant::now()).await,
+            Err(trouble) => return self.ended(spot, None, in_trouble(trouble, spot), clock::now()).await,
         };
         let well = self.level(&inner, overlay, progress, false).await?;
         let outcome = if well { inner.worst() } else { inner.worst().max(StepOutcome::Failed) };
@@ -112,7 +113,7 @@ impl Engine {
         plugin: &'run str,
         action: &str,
     ) -> Result<StepOutcome, JournalError> {
-        let started = Instant::now();
+        let started = clock::now();
         let Some((action, consent)) = self.actions.action(plugin, action) else {
             let reason = format!("there is no action {plugin}/{action}");
             return self.ended(spot, None, Finished::without_outputs(StepOutcome::Failed, reason), started).await;
@@ -143,7 +144,7 @@ impl Engine {
             while running.len() < at_once && !stopped && !self.shared.cancel.is_cancelled() {
                 let Some((host, roles)) = waiting.next() else { break };
                 running.push(async move {
-                    let started = Instant::now();
+                    let started = clock::now();
                     let finished = match self.task(spot, used, host.as_deref(), roles) {
                         Ok(task) => self.one(&task, spot, host.as_deref()).await?,
                         Err(trouble) => in_trouble(trouble, spot),
@@ -164,7 +165,7 @@ impl Engine {
             } else {
                 Finished::without_outputs(StepOutcome::Skipped, "another host did not end well")
             };
-            worst = worst.max(self.ended(spot, host.as_deref(), finished, Instant::now()).await?);
+            worst = worst.max(self.ended(spot, host.as_deref(), finished, clock::now()).await?);
         }
         Ok(worst)
     }
@@ -274,7 +275,7 @@ impl Engine {
             for (item, host, task) in &tasks {
                 let finished = task.by_hand(&by_hand.because).await?;
                 let spot = Spot { item: item.as_ref(), ..spot };
-                self.ended(spot, host.as_deref(), finished, Instant::now()).await?;
+                self.ended(spot, host.as_deref(), finished, clock::now()).await?;
             }
         }
         Ok(wrong)

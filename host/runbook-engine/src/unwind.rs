@@ -17,6 +17,7 @@ use runbook_model::undo::{self, Inverse};
 use crate::back::{Back, Fate, Obstacle};
 use crate::broker::{Broker, Deferred, Pulse, is_process};
 use crate::change::{Passage, judged};
+use crate::clock;
 use crate::journal::JournalError;
 use crate::replay::Doubt;
 use crate::shared::Shared;
@@ -58,7 +59,7 @@ pub(crate) async fn unwind(shared: &Arc<Shared>, scope: Scope<'_>) -> Result<Unw
     unwinding.run().await
 }
 
-/// Brings to its end what is still open of an instance that is not gone on with as it was: a change in doubt, and what waited for the end
+/// Brings to its end what earlier sessions left open of an instance that is not gone on with as it was: a change in doubt, and what waited for the end
 /// of the step. What waits for the end of its block waits on.
 ///
 /// # Errors
@@ -70,9 +71,18 @@ pub(crate) async fn close(shared: &Arc<Shared>, instance: &Instance) -> Result<(
     if !open.any(|(of, _)| of == instance) {
         return Ok(());
     }
+    close_now(shared, instance).await
+}
+
+/// The same, where this session may have left something open.
+///
+/// # Errors
+///
+/// As [`close`].
+pub(crate) async fn close_now(shared: &Arc<Shared>, instance: &Instance) -> Result<(), CallError> {
     let history = shared.history().await.map_err(|error| CallError::Failed(error.to_string()))?;
     let changed = history.in_effect(false).any(|entry| entry.instance == *instance);
-    let pulse = Pulse::after(history.past(instance));
+    let pulse = Pulse::after(history.past(instance), shared.now_ms());
     for entry in history.stack.iter().rev().filter(|entry| entry.instance == *instance) {
         let Some(change) = entry.change() else { continue };
         let road = road(shared, entry, &pulse);
@@ -117,9 +127,9 @@ pub(crate) async fn take_charge(shared: &Arc<Shared>) -> Result<(), JournalError
     }
     let charge = targets.into_iter().map(|(target, changes)| async move {
         for (entry, act) in changes {
-            let road = road(shared, entry, &Pulse::after(None));
+            let road = road(shared, entry, &Pulse::after(None, shared.now_ms()));
             let mut context = road.context(None, entry.call, Some(entry.record));
-            context.deadline = std::time::Instant::now() + GOODBYE;
+            context.deadline = clock::now() + GOODBYE;
             // Whoever does not answer now is not asked for the other changes.
             if shared.backend.take_charge(target, act, &context).await.is_err() {
                 return;
@@ -199,7 +209,8 @@ impl Unwinding<'_> {
         let mut at_the_end: BTreeMap<&Instance, Vec<&Entry>> = BTreeMap::new();
         for entry in &entries {
             let instance = &entry.instance;
-            let pulse = pulses.entry(instance).or_insert_with(|| Pulse::after(self.history.past(instance)));
+            let past = self.history.past(instance);
+            let pulse = pulses.entry(instance).or_insert_with(|| Pulse::after(past, self.shared.now_ms()));
             let pulse = Arc::clone(pulse);
             let result = match &entry.what {
                 What::Change(made) if self.is_due(entry, made) => {

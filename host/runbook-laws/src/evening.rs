@@ -75,7 +75,7 @@ impl<'a> Evening<'a> {
         };
         let mut watchers: Vec<Arc<dyn Watcher>> = vec![Arc::new(Listener(Arc::clone(&self.records)))];
         watchers.extend(crash.map(|(after, how)| Crash::watcher(&self.world, after, how)));
-        let start = Start { seq: past.records, state: past.state.clone() };
+        let start = Start::after(&past);
         let redactor = Redactor::new(&self.case.secrets);
         let vault = Vault::open(&self.folder.path().join("key"), folder.join("blobs"))
             .map_err(|error| Trouble::Unjudged(format!("no vault for a run: {error}")))?;

@@ -33,6 +33,8 @@ pub struct History {
     pub inputs: Value,
     /// When it began, in milliseconds since 1970.
     pub began_at: u64,
+    /// When its last record was written, in milliseconds since 1970.
+    pub last_at: u64,
     /// What each instance did.
     pub past: BTreeMap<Instance, Past>,
     /// Changes and deferred changes in the order in which they came.
@@ -324,7 +326,7 @@ impl History {
     pub fn read(&mut self, record: Record) -> Result<(), String> {
         self.state = std::mem::take(&mut self.state).next(&record.event)?;
         let Record { seq, at, event } = record;
-        self.records = seq;
+        (self.records, self.last_at) = (seq, at);
         match event {
             Event::RunStarted { run, sha256, steps, plugins, inputs, verb, .. } => {
                 (self.run, self.sha256, self.steps) = (run, sha256, steps);

@@ -6,7 +6,10 @@
 //!
 //! It is honest: what nobody described ([`file`]) is no default but a *gap*, which fails and is remembered ([`State::gaps`]).
 //!
-//! Not in it: processes that go on after their command, users and permissions, time.
+//! Its time is [`runbook_engine::clock::now`]: leases end by it, calls take it ([`Pace`]), and what nobody hears of any more goes on in it. Under
+//! tokio's paused clock hours of it cost nothing.
+//!
+//! Not in it: users and permissions.
 
 #![warn(missing_docs)]
 
@@ -22,14 +25,18 @@ mod state;
 mod tree;
 mod weather;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use runbook_engine::clock;
 
 pub use crash::{Crash, How};
 pub use machine::{Invocation, Machine, Program, output};
 pub use rules::{Rule, Wanted};
 pub use state::{Done, Is, State, Thing, differences};
 pub use tree::{Kind, Node, Tree};
-pub use weather::Weather;
+pub use weather::{Pace, Weather};
 
 /// The world.
 #[derive(Default)]
@@ -47,6 +54,10 @@ pub struct Power {
     pub cut: bool,
     /// How the network is.
     pub weather: Weather,
+    /// Targets that refuse everything: with which HTTP status (503: nobody answers), and until when.
+    pub outages: BTreeMap<String, (u16, Instant)>,
+    /// How often the process of the run ended: what it had on its way then does not arrive any more.
+    pub(crate) ends: u64,
 }
 
 impl World {
@@ -57,7 +68,30 @@ impl World {
 
     /// The world as it is.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.go_on(clock::now());
+        state
+    }
+
+    /// The process of the run is gone: nobody renews its leases, and what is on its way does not arrive.
+    pub fn hang_up(&self) {
+        self.power().ends += 1;
+        let end = clock::now() + state::LEASE;
+        for lease in self.state().leases.values_mut() {
+            lease.until.get_or_insert(end);
+        }
+    }
+
+    /// Another controller works on a target for some time. Gives whether it can: nobody else is in charge.
+    pub fn visit(&self, target: &str, run: &str, time: Duration) -> bool {
+        let now = clock::now();
+        let mut state = self.state();
+        let free = state.leases.get(target).is_none_or(|lease| lease.is_over(now));
+        if free {
+            let lease = state::Lease { run: run.to_owned(), session: 1, until: Some(now + time) };
+            state.leases.insert(target.to_owned(), lease);
+        }
+        free
     }
 
     /// What goes wrong.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::{Duration, Instant};
 
-use runbook_model::call::{Act, CallError, Output, Target};
+use runbook_engine::backend::CallContext;
+use runbook_model::call::{Act, CallError, Output, Prior, Target};
 use runbook_model::delta::comparable;
 use runbook_model::event::Instance;
 use serde_json::Value;
@@ -22,13 +24,44 @@ pub struct State {
     /// What was begun under the number of its intent, and its result where it has ended: (target, run, record).
     pub(crate) marks: BTreeMap<(String, String, u64), Option<Output>>,
     /// Who may change each target: a run, and the session of it that is in charge.
-    pub(crate) leases: BTreeMap<String, (String, u32)>,
+    pub(crate) leases: BTreeMap<String, Lease>,
+    /// What goes on although nobody hears of it.
+    pub(crate) at_work: Vec<Work>,
     /// The changes that arrived, in their order.
     pub done: Vec<Done>,
     /// What was asked for that nobody described: the world cannot say how a real one would answer.
     pub gaps: BTreeSet<String>,
     /// Changes that were asked for although nothing may be changed, or without a mark.
     pub violations: usize,
+}
+
+/// How long a lease lasts that nobody renews.
+pub(crate) const LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// Who may change a target.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) run: String,
+    /// The session of the run that is in charge.
+    pub(crate) session: u32,
+    /// None: it is renewed, while its connection lives.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Lease {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// A change that is at work.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) ends: Instant,
+    pub(crate) target: Target,
+    pub(crate) act: Act,
+    pub(crate) prior: Prior,
+    pub(crate) ctx: CallContext,
 }
 
 /// A change that arrived.
@@ -89,6 +122,17 @@ pub fn differences(one: &State, other: &State) -> BTreeSet<Thing> {
 }
 
 impl State {
+    /// Brings to its end what is at work until now.
+    pub(crate) fn go_on(&mut self, now: Instant) {
+        while let Some(next) =
+            (0..self.at_work.len()).filter(|at| self.at_work[*at].ends <= now).min_by_key(|at| self.at_work[*at].ends)
+        {
+            let work = self.at_work.remove(next);
+            // Whoever asked does not hear it.
+            let _ = self.change(&work.target, &work.act, &work.prior, false, &work.ctx);
+        }
+    }
+
     /// Everything that there is, as far as it matters whether two moments are the same.
     pub fn things(&self) -> BTreeMap<Thing, Is> {
         let mut things = BTreeMap::new();

@@ -220,7 +220,7 @@ pub(crate) async fn resolve(args: args::Resolve) -> Result<u8, CliError> {
         boot_id: boot_id(),
     };
     let finished = Event::RunFinished { outcome, summary: Default::default(), elapsed_ms: 0 };
-    let start = Start { seq: opened.past.records, state: opened.past.state.clone() };
+    let start = Start::after(&opened.past);
     let journal = Journal::new(Some(opened.file), start, Redactor::default(), Vec::new());
     for event in [reopened, event, finished] {
         journal.append(event, true).await.map_err(journal_broke)?;

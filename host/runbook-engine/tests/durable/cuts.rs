@@ -1,10 +1,14 @@
 //! The process ends after every single record, with what is on its way done or not done; then the run is resumed.
 
+use std::time::Duration;
+
 use runbook_model::event::{RunOutcome, Verb};
 use runbook_model::plan::Runbook;
 
 use super::programs::{Things, world};
 use super::{How, Run, in_a_folder, runbook};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) const STEPS: &str = r#"
 [[step]]
@@ -47,6 +51,24 @@ async fn resume(run: &Run<'_>) -> RunOutcome {
     run.go(Verb::Resume, None).await.expect("the journal is written").outcome
 }
 
+/// Before the resume: nothing; or another controller was at work everywhere, and is gone; or days went by, and somebody set the clock back.
+async fn time_goes_by(run: &Run<'_>, cut: u64) {
+    match cut % 3 {
+        0 => {}
+        1 => {
+            tokio::time::sleep(16 * MINUTE).await;
+            for target in ["n1", "n2", "c"] {
+                assert!(run.world.visit(target, "another", 30 * MINUTE), "nobody holds {target} any more");
+            }
+            tokio::time::sleep(31 * MINUTE).await;
+        }
+        _ => {
+            tokio::time::sleep(3 * 24 * 60 * MINUTE).await;
+            run.clock.set_by(-4 * 24 * 60 * 60 * 1000);
+        }
+    }
+}
+
 async fn undisturbed(runbook: &Runbook) -> (Things, std::collections::BTreeMap<String, usize>, u64) {
     in_a_folder(world(), runbook, async |run| {
         let ended = run.go(Verb::Exec, None).await.expect("the journal is written");
@@ -57,7 +79,7 @@ async fn undisturbed(runbook: &Runbook) -> (Things, std::collections::BTreeMap<S
     .await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
     let (end, ran, records) = undisturbed(&runbook).await;
@@ -70,6 +92,7 @@ async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
                 if first.is_ok_and(|ended| ended.outcome == RunOutcome::Succeeded) {
                     return;
                 }
+                time_goes_by(&run, after).await;
                 assert_eq!(resume(&run).await, RunOutcome::Succeeded, "cut after record {after}, {how:?}");
                 assert_eq!(run.end(), end, "cut after record {after}, {how:?}");
                 let mut again = run.ran();
@@ -85,7 +108,7 @@ async fn a_run_that_is_cut_off_anywhere_comes_to_the_same_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
     let (end, _, _) = undisturbed(&runbook).await;
@@ -110,7 +133,7 @@ async fn a_run_that_is_cut_off_again_and_again_comes_to_the_same_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_program_that_was_cut_off_itself_is_never_run_again_on_a_guess() {
     let runbook = runbook("", STEPS);
     let (end, _, records) = undisturbed(&runbook).await;

@@ -2,18 +2,23 @@
 //! as it was before.
 
 mod cuts;
+mod fit;
 mod plugin;
 mod programs;
 mod replay;
 mod simulation;
+mod time;
 mod undo;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use plugin::{Catalog, Odd, Yes};
+use runbook_engine::clock::Clock;
 use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
+use runbook_engine::receipts::Receipts;
 use runbook_engine::run::{Ended, Engine, Header, Options, Undo, Unwound};
 use runbook_engine::scope::Inputs;
 use runbook_engine::shared::Shared;
@@ -38,6 +43,9 @@ labels = ["all"]
 kubeconfig = "/kubeconfig"
 "#;
 
+/// In milliseconds since 1970.
+const NEW_YEAR_2026: u64 = 1_767_225_600_000;
+
 struct Nothing;
 
 impl parse::Files for Nothing {
@@ -57,6 +65,10 @@ struct Run<'a> {
     folder: &'a Path,
     world: Arc<World>,
     runbook: &'a Runbook,
+    /// The controller's. The world's time is tokio's, which stands still while anybody is at work.
+    clock: Clock,
+    receipts: Arc<Receipts>,
+    watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Run<'_> {
@@ -65,18 +77,18 @@ impl Run<'_> {
             Ok(file) => (file, History::default()),
             Err(_) => journal::reopen(self.folder).expect("a journal that can be read"),
         };
-        let mut watchers: Vec<Arc<dyn Watcher>> = Vec::new();
+        let mut watchers: Vec<Arc<dyn Watcher>> = self.watcher.iter().cloned().collect();
         if let Some((after, how)) = crash {
             watchers.push(Crash::watcher(&self.world, after, how));
         }
-        let start = Start { seq: past.records, state: past.state.clone() };
+        let start = Start::after(&past);
         let shared = Shared {
             backend: Arc::clone(&self.world) as _,
-            journal: Journal::new(Some(file), start, Default::default(), watchers),
+            journal: Journal::simulated(Some(file), start, Default::default(), watchers, self.clock.clone()),
             redactor: Default::default(),
             secrets: Arc::default(),
             vault: Arc::new(Vault::open(&self.folder.join("key"), self.folder.join("blobs")).expect("a vault")),
-            receipts: Arc::default(),
+            receipts: Arc::clone(&self.receipts),
             owner: "a test".into(),
             baselines: Mutex::new(past.baselines.clone()),
             past,
@@ -111,19 +123,21 @@ impl Run<'_> {
         let hosts = self.runbook.hosts.iter().map(|h| HostView { name: h.name.clone(), ..HostView::default() });
         let inputs = Inputs { hosts: Arc::new(hosts.collect()), ..Inputs::default() };
         let ended = self.engine(verb, crash).run(self.runbook, inputs, Self::header()).await;
-        self.after_a_session(ended.is_err().then_some(crash).flatten());
+        self.after_a_session(ended.is_err().then_some(crash).flatten()).await;
         ended
     }
 
     async fn undo(&self, what: &Undo, crash: Option<(u64, How)>) -> Result<(Ended, Unwound), JournalError> {
         let verb = if what.redo { Verb::Redo } else { Verb::Undo };
         let undone = self.engine(verb, crash).undo(self.runbook, what, Self::header()).await;
-        self.after_a_session(undone.is_err().then_some(crash).flatten());
+        self.after_a_session(undone.is_err().then_some(crash).flatten()).await;
         undone
     }
 
     /// The power comes back; the last record may be torn.
-    fn after_a_session(&self, crash: Option<(u64, How)>) {
+    async fn after_a_session(&self, crash: Option<(u64, How)>) {
+        // What had left by then arrives, or does not, as the crash says.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         if let Some((after, _)) = crash {
             let path = self.folder.join(runbook_model::journal::FILE);
             let text = std::fs::read_to_string(&path).expect("a journal");
@@ -132,6 +146,7 @@ impl Run<'_> {
             let torn = torn.split('\n').next().unwrap_or_default();
             std::fs::write(&path, format!("{}{torn}", &text[..whole])).expect("our own file");
         }
+        self.world.hang_up();
         let mut power = self.world.power();
         (power.off, power.cut) = (false, false);
         let state = self.world.state();
@@ -158,7 +173,11 @@ impl Run<'_> {
 
 /// A folder for a run, and the run in it.
 async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(Run<'_>) -> T) -> T {
-    let folder = tempfile::tempdir().expect("a folder");
+    // In memory: a loss of power is none that a disk would see.
+    let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let folder = memory.expect("a folder");
     let path = folder.path().join("run");
-    body(Run { folder: &path, world: Arc::new(world), runbook }).await
+    let receipts = Arc::new(Receipts::at(folder.path().join("receipts.jsonl")));
+    let clock = Clock::simulated(NEW_YEAR_2026);
+    body(Run { folder: &path, world: Arc::new(world), runbook, clock, receipts, watcher: None }).await
 }

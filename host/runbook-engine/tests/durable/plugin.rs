@@ -10,19 +10,21 @@ use runbook_model::consent::Consent;
 use runbook_model::manifest::{Action, Manifest};
 use serde_json::{Value, json};
 
+use super::fit;
+
 pub(crate) struct Odd;
 
-struct Machine<'a> {
-    road: &'a Arc<dyn Road>,
-    target: Target,
+pub(crate) struct Machine<'a> {
+    pub(crate) road: &'a Arc<dyn Road>,
+    pub(crate) target: Target,
 }
 
-fn command(argv: &[&str]) -> Command {
+pub(crate) fn command(argv: &[&str]) -> Command {
     Command { argv: argv.iter().map(|&word| word.to_owned()).collect(), ..Command::default() }
 }
 
 impl Machine<'_> {
-    async fn ask(&self, call: Call) -> Response {
+    pub(crate) async fn ask(&self, call: Call) -> Response {
         self.road.call(Request { target: self.target.clone(), call }).await
     }
 
@@ -35,7 +37,7 @@ impl Machine<'_> {
         }
     }
 
-    async fn holds(&self, argv: &[&str]) -> Result<bool, CallError> {
+    pub(crate) async fn holds(&self, argv: &[&str]) -> Result<bool, CallError> {
         let look = Look::Ssh(SshLook::Observe { commands: vec![command(argv)] });
         match self.ask(Call::Look(look)).await? {
             Answer::Outputs(outputs) => Ok(outputs[0].exit.success()),
@@ -43,12 +45,12 @@ impl Machine<'_> {
         }
     }
 
-    async fn change(&self, act: Act, timing: Timing, repeats: bool) -> Response {
+    pub(crate) async fn change(&self, act: Act, timing: Timing, repeats: bool) -> Response {
         let effect = Effect { timing, repeats, ..Effect::default() };
         self.ask(Call::Change(Change { act, effect })).await
     }
 
-    async fn files(&self, path: &str, want: FileWant) -> Result<(), CallError> {
+    pub(crate) async fn files(&self, path: &str, want: FileWant) -> Result<(), CallError> {
         self.change(Act::Files(FilesAct { path: path.into(), want }), Timing::Now, false).await.map(drop)
     }
 
@@ -62,12 +64,12 @@ impl Machine<'_> {
         }
     }
 
-    async fn word(&self, note: Note) -> Response {
+    pub(crate) async fn word(&self, note: Note) -> Response {
         self.road.call(Request { target: Target::Run, call: Call::Note(note) }).await
     }
 }
 
-fn text(content: &str) -> FileWant {
+pub(crate) fn text(content: &str) -> FileWant {
     let content = Content::Text(Text::plain(content));
     FileWant::File {
         content,
@@ -76,7 +78,7 @@ fn text(content: &str) -> FileWant {
     }
 }
 
-fn config(name: &str, data: Value) -> Value {
+pub(crate) fn config(name: &str, data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"}, "data": data})
 }
 
@@ -117,6 +119,9 @@ impl Plugins for Odd {
         if call.action == "shop" {
             return shop(&call).await;
         }
+        if call.action == "fitshop" {
+            return fit::shop(&call).await;
+        }
         let host = call.road.targets("host").first().cloned().expect("a host");
         let machine = Machine { road: &call.road, target: Target::Machine(host) };
         let name = call.inputs["name"].as_str().unwrap_or("x");
@@ -151,6 +156,8 @@ impl Plugins for Odd {
                 machine.files(&format!("{folder}/done"), text("yes")).await?;
                 Ok(json!({"lines": lines}))
             }
+            "fit" => fit::machine(&machine, &call.inputs).await,
+            "backup" => fit::backup(&machine, name).await,
             // A state that must not last: taken back at the end of the block.
             "pause" => {
                 // What was deferred to the end of the block may have resumed it already: it may be run twice.
@@ -172,7 +179,7 @@ impl Plugins for Odd {
     }
 
     async fn verify(&self, call: PluginCall) -> Result<Vec<String>, PluginError> {
-        if call.action == "shop" {
+        if matches!(call.action.as_str(), "shop" | "fitshop") {
             return Ok(Vec::new());
         }
         let host = call.road.targets("host").first().cloned().expect("a host");
@@ -201,15 +208,17 @@ impl Default for Catalog {
             json!({"name": name, "summary": "", "role": [{"name": "host", "arity": "each"}], "ask": asks,
                 "inputs": {"type": "object"}, "outputs": {"type": "object"}})
         };
-        let shop = json!({"name": "shop", "summary": "", "cluster": "required", "inputs": {"type": "object"},
+        let cluster = |name: &str| {
+            json!({"name": name, "summary": "", "cluster": "required", "inputs": {"type": "object"},
             "outputs": {"type": "object"}, "ask": [
                 {"call": "kube.read", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.apply", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.patch", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.scale", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
-                {"call": "kube.delete", "on": {"kind": "*", "namespace": "*"}, "reason": "r"}]});
-        let manifest =
-            json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause"), shop]});
+                {"call": "kube.delete", "on": {"kind": "*", "namespace": "*"}, "reason": "r"}]})
+        };
+        let manifest = json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause"),
+                action("fit"), action("backup"), cluster("shop"), cluster("fitshop")]});
         Self(serde_json::from_value(manifest).expect("a manifest"))
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use runbook_engine::clock;
 use runbook_model::call::{Act, Output, SshAct};
 use runbook_world::kube::Cluster;
-use runbook_world::{Invocation, Is, Machine, Node, State, Thing, World, output};
+use runbook_world::{Invocation, Is, Machine, Node, Program, State, Thing, World, output};
 use serde_json::json;
 
 /// Everything that is to be the same after a crash.
@@ -13,10 +15,20 @@ pub(crate) type Things = BTreeMap<Thing, Is>;
 
 const RESTARTS: &str = "/var/restarts";
 
+/// When a service was started, in milliseconds of the world.
+const STARTED: &str = "started";
+
+/// How long a service takes until it is ready.
+const READY_AFTER: u64 = 10 * 60 * 1000;
+
 /// What there is, but for what repeats by nature.
 pub(crate) fn end(world: &World) -> Things {
     let mut things = world.state().things();
-    things.retain(|thing, _| !matches!(thing, Thing::Path(_, path) if path == RESTARTS || path == "/var"));
+    things.retain(|thing, _| match thing {
+        Thing::Path(_, path) => path != RESTARTS && path != "/var",
+        Thing::Value(_, name) => !name.starts_with(STARTED),
+        Thing::Object(..) => true,
+    });
     things
 }
 
@@ -33,8 +45,11 @@ pub(crate) fn ran(world: &World) -> Vec<String> {
 /// Two machines and a cluster.
 pub(crate) fn world() -> World {
     let mut state = State::default();
+    let epoch = clock::now();
+    let services = move |machine: &mut Machine, call: &Invocation| service(machine, call, epoch);
     for host in ["n1", "n2"] {
-        let mut machine = Machine { programs: vec![Arc::new(programs)], ..Machine::default() };
+        let programs: Vec<Arc<dyn Program>> = vec![Arc::new(programs), Arc::new(services)];
+        let mut machine = Machine { programs, ..Machine::default() };
         machine.tree.put("/srv/old", Node::directory(0o700));
         machine.tree.put("/srv/old/note", Node::file("keep me", 0o600));
         machine.tree.put("/etc/list", Node::file("zero\n", 0o644));
@@ -81,6 +96,25 @@ fn programs(machine: &mut Machine, call: &Invocation) -> Option<Output> {
             let text = text(machine, RESTARTS) + "x";
             machine.tree.put(RESTARTS, Node::file(text, 0o644));
             Some(output(0, ""))
+        }
+        _ => None,
+    }
+}
+
+/// Services that are ready some time after they were started.
+fn service(machine: &mut Machine, call: &Invocation, epoch: Instant) -> Option<Output> {
+    let now = u64::try_from(clock::now().saturating_duration_since(epoch).as_millis()).unwrap_or(u64::MAX);
+    let words: Vec<&str> = call.argv.iter().map(String::as_str).collect();
+    let started = |machine: &Machine, name: &str| machine.values.get(&format!("{STARTED} {name}"))?.parse::<u64>().ok();
+    match words[..] {
+        ["start", name] => {
+            machine.values.insert(format!("{STARTED} {name}"), now.to_string());
+            Some(output(0, ""))
+        }
+        ["started", name] => Some(output(i32::from(started(machine, name).is_none()), "")),
+        ["ready", name] => {
+            let ready = started(machine, name).is_some_and(|started| now >= started + READY_AFTER);
+            Some(output(i32::from(!ready), ""))
         }
         _ => None,
     }

@@ -85,7 +85,7 @@ async fn differences(folder: &Path, runbook: &Runbook, newer: Newer) -> Vec<Opti
     found
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_changed_plugin_is_found_out() {
     let runbook = runbook("", STEPS);
     in_a_folder(world(), &runbook, async |run| {
@@ -122,7 +122,7 @@ async fn a_changed_plugin_is_found_out() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_recording_may_break_off_anywhere() {
     let runbook = runbook("", STEPS);
     for after in 2..30 {

@@ -26,7 +26,7 @@ cluster = "c"
 with = { name = "shop" }
 "#;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_undo_leaves_the_world_as_it_was_and_can_be_undone_itself() {
     let runbook = runbook("", STEPS);
     let before = programs::end(&world());
@@ -53,7 +53,7 @@ async fn an_undo_leaves_the_world_as_it_was_and_can_be_undone_itself() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_step_is_taken_back_alone() {
     let runbook = runbook("", STEPS);
     in_a_folder(world(), &runbook, async |run| {
@@ -67,7 +67,7 @@ async fn one_step_is_taken_back_alone() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
     let runbook = runbook("", STEPS);
     let before = programs::end(&world());
@@ -93,7 +93,7 @@ async fn an_undo_that_is_cut_off_anywhere_comes_to_the_same_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failure_at_any_change_is_unwound() {
     let before = programs::end(&world());
     for top in ["on_failure = \"undo_run\"", "on_failure = \"undo_step\""] {
@@ -132,7 +132,7 @@ async fn a_failure_at_any_change_is_unwound() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_somebody_else_changed_is_not_overwritten_unless_asked() {
     let runbook = runbook("", STEPS);
     in_a_folder(world(), &runbook, async |run| {

@@ -64,7 +64,7 @@ pub(crate) fn begun() -> Start {
         boot_id: String::new(),
         rto_ms: None,
     };
-    Start { seq: 0, state: state::State::default().next(&first).expect("it begins") }
+    Start { seq: 0, at: 0, state: state::State::default().next(&first).expect("it begins") }
 }
 
 /// An instance of a step begins.
