@@ -1,7 +1,7 @@
 //! The world as the engine asks it.
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, CallContext, Mark};
+use runbook_engine::backend::{Backend, CallContext, Mark, Standing};
 use runbook_model::call::{Act, CallError, Finding, Look, Prior, Response, Target};
 
 use crate::World;
@@ -15,10 +15,13 @@ fn no_answer() -> CallError {
 
 impl State {
     /// Lets a session change a target, where no other run and no newer session is in charge of it.
-    fn lease(&mut self, target: &Target, mark: &Mark) -> Result<(), CallError> {
+    fn lease(&mut self, target: &Target, mark: &Mark, ctx: &CallContext) -> Result<(), CallError> {
         match self.leases.get(&target.to_string()) {
-            Some((run, _)) if *run != mark.run => {
-                return Err(CallError::Conflict(format!("{target} is leased to the run {run}")));
+            Some((run, session)) if *run != mark.run => {
+                if ctx.runs.standing(run, *session) != Standing::Over {
+                    return Err(CallError::Conflict(format!("{target} is leased to the run {run}")));
+                }
+                ctx.progress.took_over(&target.to_string(), run, *session);
             }
             Some((_, session)) if *session > mark.session => {
                 return Err(CallError::Conflict(format!("a newer session is in charge of {target}")));
@@ -79,7 +82,7 @@ impl Backend for World {
         if power.off {
             return Err(CallError::Unreachable("the power is off".to_owned()));
         }
-        state.lease(target, mark)?;
+        state.lease(target, mark, ctx)?;
         let fate = power.weather.fate();
         if fate == Fate::Lost {
             return Err(no_answer());
@@ -103,7 +106,7 @@ impl Backend for World {
             return Err(no_answer());
         }
         if let Some(mark) = &ctx.mark {
-            state.lease(target, mark)?;
+            state.lease(target, mark, ctx)?;
         }
         match act {
             Act::Files(act) => state.file_settled(&Place { target, secrets: &ctx.secrets }, act, prior),
@@ -114,7 +117,7 @@ impl Backend for World {
 
     async fn take_charge(&self, target: &Target, _: &Act, ctx: &CallContext) -> Result<(), CallError> {
         match &ctx.mark {
-            Some(mark) => self.state().lease(target, mark),
+            Some(mark) => self.state().lease(target, mark, ctx),
             None => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use plugin::{Catalog, Odd, Yes};
+use runbook_engine::backend::{NoRuns, Runs};
 use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
 use runbook_engine::run::{Ended, Engine, Header, Options, Undo, Unwound};
 use runbook_engine::scope::Inputs;
@@ -57,6 +58,9 @@ struct Run<'a> {
     folder: &'a Path,
     world: Arc<World>,
     runbook: &'a Runbook,
+    name: &'a str,
+    /// What its controller knows of others.
+    runs: Arc<dyn Runs>,
 }
 
 impl Run<'_> {
@@ -78,11 +82,12 @@ impl Run<'_> {
             vault: Arc::new(Vault::open(&self.folder.join("key"), self.folder.join("blobs")).expect("a vault")),
             receipts: Arc::default(),
             owner: "a test".into(),
+            runs: Arc::clone(&self.runs),
             baselines: Mutex::new(past.baselines.clone()),
             past,
             artifacts: "/tmp".into(),
             cancel: Default::default(),
-            run: "r".into(),
+            run: self.name.into(),
             foresight: Arc::default(),
         };
         let options = Options {
@@ -160,5 +165,5 @@ impl Run<'_> {
 async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(Run<'_>) -> T) -> T {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("run");
-    body(Run { folder: &path, world: Arc::new(world), runbook }).await
+    body(Run { folder: &path, world: Arc::new(world), runbook, name: "r", runs: Arc::new(NoRuns) }).await
 }
