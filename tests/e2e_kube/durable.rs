@@ -252,3 +252,46 @@ fn a_migration_survives_a_kill_at_each_change() {
     assert_moved(&bench, &was);
     bench.exec_again_changes_nothing();
 }
+
+#[test]
+fn a_run_that_died_in_its_goodbye_holds_nobody_up() {
+    const SMALL: &str = r#"
+[[step]]
+id = "small"
+uses = "core/kube-apply"
+cluster = "lab"
+with = { force = true, manifest = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: small, namespace: ${NAMESPACE}}
+data: {run: "{{ run.id }}"}
+""" }
+"#;
+    let bench = Bench::new();
+    let holder = || {
+        let lease = bench.cluster.try_kubectl(&["get", "lease/runbook", "-n", "kube-system", "-o", "json"]);
+        let lease: Option<Value> = serde_json::from_str(&lease.stdout).ok();
+        lease.and_then(|lease| Some(lease["spec"]["holderIdentity"].as_str()?.to_owned()))
+    };
+    bench.runbook(SMALL);
+    let other = runbook_tests::TestEnv::new();
+    other.write("r.toml", std::fs::read(bench.env.work().join("r.toml")).expect("it was just written"));
+    let killed = bench.env.run(&["exec", "r.toml", "--drill-kill", "@last"]);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let first = bench.env.last_run().file_name().expect("a run has a name").to_string_lossy().into_owned();
+    assert_eq!(holder(), Some(format!("{first}/1")));
+    bench.env.run(&["resume"]).code(2).stderr_has("came to its end");
+    // Whoever does not know it has to wait; its own controller knows that it is over.
+    other.run(&["exec", "r.toml"]).code(1).stderr_has(&first).stderr_has("delete lease runbook");
+    bench.exec().ok().stderr_has(&format!("the lease of lab was taken over from {first}"));
+    assert_eq!(holder(), None);
+    other.run(&["exec", "r.toml"]).ok();
+
+    // Killed on the way, and given up.
+    let killed = bench.env.run(&["exec", "r.toml", "--drill-kill", "small:after"]);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    assert!(holder().is_some());
+    bench.exec().code(4).stderr_has("--abandon");
+    bench.env.run(&["exec", "r.toml", "--abandon"]).ok().stderr_has("was taken over from");
+    assert_eq!(holder(), None);
+}

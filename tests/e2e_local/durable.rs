@@ -218,6 +218,41 @@ fn an_unfinished_run_keeps_others_away_until_it_is_abandoned() {
 }
 
 #[test]
+fn one_process_at_a_time_goes_on_with_a_run() {
+    let env = TestEnv::new();
+    let scratch = folder(&env, "scratch");
+    let script = format!("echo x >> {0}/begun; while [ ! -e {0}/go ]; do sleep 0.1; done", scratch.display());
+    let steps =
+        format!("[[step]]\nid = \"slow\"\nuses = \"core/script\"\non = \"here\"\nwith = {{ script = \"{script}\" }}\n");
+    env.write("x.toml", local(&steps));
+    let running = env.start(&["exec", "x.toml"]);
+    wait_until("it is at work", Duration::from_secs(60), || scratch.join("begun").exists());
+    let run = runs(&env)[0].file_name().expect("a run has a name").to_string_lossy().into_owned();
+    for args in [&["resume"][..], &["undo"], &["resolve", &run, "slow", "--done", "--because", "I say so"]] {
+        env.run(args).code(4).stderr_has("at work on the run");
+    }
+    std::fs::write(scratch.join("go"), "").expect("our own folder");
+    running.wait().ok();
+    assert_eq!(std::fs::read_to_string(scratch.join("begun")).expect("it was begun"), "x\n");
+    assert_eq!(journal(&env).iter().filter(|record| matches!(record.event, Event::Reopened { .. })).count(), 0);
+}
+
+#[test]
+fn a_run_that_died_in_its_goodbye_holds_nobody_up() {
+    let env = TestEnv::new();
+    let scratch = folder(&env, "scratch");
+    let script = format!("echo x >> {}/ran", scratch.display());
+    let steps =
+        format!("[[step]]\nid = \"s\"\nuses = \"core/script\"\non = \"here\"\nwith = {{ script = \"{script}\" }}\n");
+    env.write("x.toml", local(&steps));
+    assert_eq!(env.run(&["exec", "x.toml", "--drill-kill", "@last"]).signal, Some(9));
+    env.run(&["resume"]).code(2).stderr_has("came to its end");
+    env.run(&["exec", "x.toml"]).ok().stderr_has("the lease of here was taken over from");
+    assert_eq!(std::fs::read_to_string(scratch.join("ran")).expect("it ran"), "x\nx\n");
+    env.run(&["exec", "x.toml"]).ok().nowhere("taken over");
+}
+
+#[test]
 fn whoever_cannot_wait_for_the_end_leaves_a_run_that_can_be_resumed() {
     let env = TestEnv::new();
     let scratch = folder(&env, "scratch");

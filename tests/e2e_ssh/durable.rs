@@ -207,6 +207,100 @@ fn another_controller_is_kept_away_while_a_run_is_at_work() {
     assert!(lab.host("h1").path("/srv/other").exists());
 }
 
+/// A change on each host.
+const SMALL: &str = "[[step]]\nid = \"small\"\nuses = \"core/file\"\non = [\"h1\", \"h2\"]\nwith = { path = \"/srv/small\", content = \"{{ run.id }}\" }\n";
+
+fn run_of(env: &TestEnv) -> String {
+    env.last_run().file_name().expect("a run has a name").to_string_lossy().into_owned()
+}
+
+/// From which run the leases of these hosts were taken over.
+fn taken_over(env: &TestEnv) -> BTreeSet<(String, String)> {
+    let taken = env.journal().into_iter().filter_map(|record| match record.event {
+        Event::TookOver { target, run, .. } => Some((target, run)),
+        _ => None,
+    });
+    taken.collect()
+}
+
+#[test]
+fn a_run_that_died_in_its_goodbye_holds_nobody_up() {
+    let (lab, env, other) = (lab(), TestEnv::new(), TestEnv::new());
+    env.write("x.toml", runbook(&lab, "root", "", STEPS));
+    for env in [&env, &other] {
+        env.write("small.toml", runbook(&lab, "root", "", SMALL));
+    }
+    let killed = env.run(&["exec", "x.toml", "--drill-kill", "@last"]);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let first = run_of(&env);
+    env.run(&["resume"]).code(2).stderr_has("came to its end");
+    assert_eq!(text(&lab, "h1", "/srv/app/count"), "once\n");
+    // Whoever does not know it has to wait.
+    other.run(&["exec", "small.toml"]).code(1).stderr_has(&format!("held by the run {first}"));
+    // Its own controller knows that it is over.
+    env.run(&["exec", "small.toml"]).ok().stderr_has(&format!("the lease of h1 was taken over from {first}"));
+    let all = ["h1", "h2"].map(|host| (host.to_owned(), first.clone()));
+    assert_eq!(taken_over(&env), BTreeSet::from(all));
+    assert!(!lab.host("h1").path("/var/lib/runbook").exists(), "nothing of it is left");
+    other.run(&["exec", "small.toml"]).ok();
+
+    // One that was killed in its middle and given up.
+    let killed = env.run(&["exec", "x.toml", "--drill-kill", "ledger"]);
+    assert_eq!(killed.signal, Some(9), "{killed}");
+    let second = run_of(&env);
+    env.run(&["exec", "small.toml"]).code(4).stderr_has("--abandon");
+    env.run(&["exec", "small.toml", "--abandon"]).ok();
+    assert!(taken_over(&env).contains(&("h1".to_owned(), second)));
+    assert!(!lab.host("h1").path("/var/lib/runbook").exists(), "nothing of it is left");
+}
+
+#[test]
+fn a_host_cannot_give_away_what_a_run_holds() {
+    let (lab, env) = (lab(), TestEnv::new());
+    env.write("small.toml", runbook(&lab, "root", "", SMALL));
+    env.run(&["exec", "small.toml"]).ok();
+    let over = run_of(&env);
+    let says = |holder: &str| {
+        lab.host("h1").machine().put("/var/lib/runbook/lock", format!("{holder} 99999999999 ann@laptop\n"), 0o600);
+    };
+    // A later session of it than is known here is somebody else's, as is what is no run here.
+    for holder in
+        [format!("{over} 2"), "20200101-000000000-other-0000 1".to_owned(), "../runs 1".to_owned(), ". 1".to_owned()]
+    {
+        says(&holder);
+        env.run(&["exec", "small.toml"]).code(1).stderr_has("h1 is held by the run");
+    }
+    // What is over here is, whoever writes that it holds the host.
+    says(&format!("{over} 1"));
+    env.run(&["exec", "small.toml"]).ok();
+
+    // By another way to the same host, which the locks here do not know to be the same: a run that is at work, and one that was killed.
+    let wire = lab.host("h1").wire(Duration::ZERO);
+    let port = |port: u16| format!("port = {port}\n");
+    let alias = |text: String| {
+        let text = text.replacen(&port(lab.host("h1").port()), &port(wire.address().port()), 1);
+        text.replace(
+            &format!("known_hosts = \"{}\"", lab.known_hosts().display()),
+            &format!("host_key = \"{}\"", lab.host("h1").fingerprint()),
+        )
+    };
+    let waits = "[[step]]\nid = \"waits\"\nuses = \"core/script\"\non = \"h1\"\nwith = { script = \"touch /srv/here; while [ ! -e /srv/go ]; do sleep 0.1; done\" }\n";
+    env.write("waits.toml", runbook(&lab, "root", "", waits));
+    env.write("alias.toml", alias(runbook(&lab, "root", "", &SMALL.replace("[\"h1\", \"h2\"]", "\"h1\""))));
+    let running = env.start(&["exec", "waits.toml"]);
+    wait_until("it is at work", SOON, || lab.host("h1").path("/srv/here").exists());
+    let holder = run_of(&env);
+    // A second process does not go on with it, nor does anybody take its lease.
+    env.run(&["resume", &holder]).code(4).stderr_has("is at work");
+    env.run(&["exec", "alias.toml"]).code(1).stderr_has("is at work on this controller");
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    env.run(&["exec", "alias.toml"]).code(1).stderr_has(&format!("`runbook resume {holder}` goes on with it"));
+    lab.host("h1").machine().put("/srv/go", "", 0o644);
+    env.run(&["resume", &holder]).ok();
+    env.run(&["exec", "alias.toml"]).ok();
+}
+
 #[test]
 fn a_drill_fails_where_it_is_told_to_and_says_so() {
     let (lab, env) = (lab(), TestEnv::new());

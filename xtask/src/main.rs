@@ -99,7 +99,8 @@ fn cargo(args: &[&str]) -> Command {
 fn simulation(seeds: u64) -> bool {
     let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     say(&format!("seeds {first} to {}", first + seeds));
-    let mut tests = cargo(&["test", "--package", "runbook-engine", "--test", "durable", "simulation", "--", "--nocapture"]);
+    let mut tests =
+        cargo(&["test", "--package", "runbook-engine", "--test", "durable", "simulation", "--", "--nocapture"]);
     ends_well(tests.env("RUNBOOK_SOAK_FIRST_SEED", first.to_string()).env("RUNBOOK_SOAK_SEEDS", seeds.to_string()))
 }
 

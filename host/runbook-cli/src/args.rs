@@ -192,8 +192,8 @@ pub(crate) struct Drill {
     /// The host, or cluster, does not answer
     #[arg(long = "drill-unreachable", value_name = "HOST")]
     pub(crate) unreachable: Vec<String>,
-    /// This process is killed before that change leaves, after it came back (STEP:CALL:after), or after a record (@RECORD)
-    #[arg(long = "drill-kill", value_name = "STEP[:CALL[:after]]|@RECORD")]
+    /// This process is killed before that change leaves, after it came back (STEP:CALL:after), or after a record (@RECORD, @last)
+    #[arg(long = "drill-kill", value_name = "STEP[:CALL[:after]]|@RECORD|@last")]
     pub(crate) kill: Vec<String>,
 }
 

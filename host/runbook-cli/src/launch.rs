@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::display::hint;
 use crate::error::CliError;
 use crate::gate::Gatekeeper;
+use crate::locks::{self, AtWork};
 use crate::prompts::Terminal;
 use crate::runs_dir;
 use crate::session::Session;
@@ -54,6 +55,8 @@ pub(crate) struct Launch {
     pub(crate) edits: Vec<String>,
     pub(crate) force: bool,
     pub(crate) faults: Faults,
+    /// Nobody else is at work on the run; none: nothing is kept of it.
+    pub(crate) at_work: Option<AtWork>,
 }
 
 /// An engine, with all that it needs.
@@ -64,6 +67,8 @@ pub(crate) struct Launched {
     pub(crate) header: Header,
     world: Arc<World>,
     listening: JoinHandle<()>,
+    /// Until the connections have ended.
+    _at_work: Option<AtWork>,
 }
 
 impl Launch {
@@ -81,6 +86,7 @@ impl Launch {
             edits: Vec::new(),
             force: false,
             faults: Faults::default(),
+            at_work: None,
         }
     }
 
@@ -125,6 +131,7 @@ impl Launch {
             cancel: cancel.clone(),
             run: self.run,
             owner: owner(),
+            runs: Arc::new(locks::Disk),
             baselines: Mutex::new(self.past.baselines.clone()),
             past: self.past,
             foresight: Default::default(),
@@ -139,7 +146,7 @@ impl Launch {
         };
         let listening = tokio::spawn(listen(cancel));
         let (runbook, inputs) = (session.runbook, session.inputs);
-        Ok(Launched { engine, runbook, inputs, header, world, listening })
+        Ok(Launched { engine, runbook, inputs, header, world, listening, _at_work: self.at_work })
     }
 }
 

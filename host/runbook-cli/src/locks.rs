@@ -8,11 +8,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use runbook_engine::backend::{Runs, Standing};
 use runbook_engine::journal;
 use runbook_model::delta::sha256;
 use runbook_model::event::Event;
 use runbook_model::plan::{Kubeconfig, Transport};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
@@ -62,15 +64,16 @@ impl Locks {
         let mut abandoned = BTreeSet::new();
         for target in &targets {
             let Some(lock) = read(&folder.join(file_name(target))) else { continue };
-            if lock.run == run {
-                continue;
-            }
+            // Also where it is a session of the same run: on a file system that cannot tell of it by itself.
             if lock.owner.is_alive() {
                 return Err(CliError::refused(format!(
                     "the run {} is at work on {} (process {}); nothing was touched",
                     lock.run, target.shown, lock.owner.pid
                 ))
                 .hint("wait for its end, or end it with Ctrl-C where it runs"));
+            }
+            if lock.run == run {
+                continue;
             }
             let history = runs_dir::history(&lock.run).ok().filter(|history| history.state.holds_targets());
             if history.is_none() || abandoned.contains(&lock.run) {
@@ -105,6 +108,62 @@ impl Locks {
             }
         }
     }
+}
+
+/// Makes this process the only one that is at work on a run, while it lives. The system ends that with the process, however it ends.
+pub(crate) struct AtWork {
+    _folder: File,
+}
+
+impl AtWork {
+    /// On the run in this folder.
+    pub(crate) fn on(folder: &Path) -> Result<Self, CliError> {
+        let file = File::open(folder).map_err(|error| CliError::invalid(format!("{}: {error}", folder.display())))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                let run = folder.file_name().unwrap_or_default().to_string_lossy();
+                Err(CliError::refused(format!("another process is at work on the run {run}; nothing was touched"))
+                    .hint("wait for its end, or end it with Ctrl-C where it runs"))
+            }
+            // A file system that has no such locks: those of the targets must do.
+            Ok(()) | Err(_) => Ok(Self { _folder: file }),
+        }
+    }
+}
+
+/// Whether a process is at work on the run in this folder.
+fn is_at_work(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// The runs of this controller, as its disk tells.
+pub(crate) struct Disk;
+
+impl Runs for Disk {
+    fn standing(&self, run: &str, session: u32) -> Standing {
+        // A target says what it likes: a path, too. What is no run here is looked for nowhere.
+        let is_ours = runs_dir::names().is_ok_and(|names| names.iter().any(|name| name == run));
+        let (true, Ok(root), Ok(history)) = (is_ours, runs_dir::root(), runs_dir::history(run)) else {
+            return Standing::Foreign;
+        };
+        // A later session than those that are known here belongs to who has a copy of this run.
+        if session == 0 || session > history.state.sessions() {
+            return Standing::Foreign;
+        }
+        // After its journal: who begins to work on it now finds that its lease is gone, or changes that before it is taken over.
+        if is_at_work(&root.join(run)) || has_process(run) {
+            return Standing::AtWork;
+        }
+        if history.state.holds_targets() { Standing::Unfinished } else { Standing::Over }
+    }
+}
+
+/// Whether a process that is alive holds a target for this run.
+fn has_process(run: &str) -> bool {
+    let Ok(folder) = runs_dir::state().map(|state| state.join("locks")) else { return true };
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().filter_map(|entry| read(&entry.path())).any(|lock| lock.run == run && lock.owner.is_alive())
 }
 
 /// The targets that a run uses.
@@ -158,6 +217,7 @@ fn unfinished(lock: &Lock) -> CliError {
 fn give_up(run: &str, for_the_sake_of: &str) -> Result<(), CliError> {
     use std::io::Write as _;
     let folder = runs_dir::root()?.join(run);
+    let _at_work = AtWork::on(&folder)?;
     let ((path, mut file), history) = journal::reopen(&folder).map_err(CliError::internal)?;
     let records = runs_dir::read(run)?;
     let because = format!("the run {for_the_sake_of} was begun with --abandon");

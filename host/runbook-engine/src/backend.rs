@@ -71,6 +71,8 @@ pub struct CallContext {
     pub mark: Option<Mark>,
     /// Whose call it is; none where it is the program's own.
     pub origin: Option<Origin>,
+    /// What this controller knows of runs whose leases are met at targets.
+    pub runs: Arc<dyn Runs>,
 }
 
 impl CallContext {
@@ -110,6 +112,34 @@ pub struct Mark {
     pub owner: String,
 }
 
+/// What this controller knows of runs: by what lies on its own disk, never by what a target says.
+pub trait Runs: Send + Sync {
+    /// How a run stands whose lease was met at a target. Both come from there and may be any text, any number.
+    fn standing(&self, run: &str, session: u32) -> Standing;
+}
+
+/// How a run stands, whose lease was met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is none of this controller's, or one of which another controller knows more: nothing is known of it.
+    Foreign,
+    /// A process of this controller is at work on it.
+    AtWork,
+    /// Nobody is at work on it, and something of it is open.
+    Unfinished,
+    /// Nobody is at work on it, and nothing of it is open: what it holds, it holds for nobody, and may be taken over.
+    Over,
+}
+
+/// Knows of no run.
+pub struct NoRuns;
+
+impl Runs for NoRuns {
+    fn standing(&self, _: &str, _: u32) -> Standing {
+        Standing::Foreign
+    }
+}
+
 /// Values of secrets, by name.
 #[derive(Default)]
 pub struct Secrets(pub BTreeMap<String, String>);
@@ -120,6 +150,8 @@ pub trait Progress: Send + Sync {
     fn progress(&self, message: &str, done: u64, total: Option<u64>, unit: &str);
     /// A line of output of a command that is followed.
     fn line(&self, line: &str);
+    /// The lease of a target was taken over from a run that is over.
+    fn took_over(&self, target: &str, run: &str, session: u32);
 }
 
 /// Nobody is told.
@@ -128,4 +160,5 @@ pub struct Silent;
 impl Progress for Silent {
     fn progress(&self, _: &str, _: u64, _: Option<u64>, _: &str) {}
     fn line(&self, _: &str) {}
+    fn took_over(&self, _: &str, _: &str, _: u32) {}
 }

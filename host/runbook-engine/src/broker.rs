@@ -334,6 +334,7 @@ impl Broker {
                 owner: self.shared.owner.clone(),
             }),
             origin: Some(Origin { instance: self.instance.clone(), call, is_undo: false }),
+            runs: Arc::clone(&self.shared.runs),
         }
     }
 
@@ -571,6 +572,11 @@ impl Progress for Reporter {
 
     fn line(&self, line: &str) {
         self.progress(line, 0, None, "");
+    }
+
+    fn took_over(&self, target: &str, run: &str, session: u32) {
+        let (target, run) = (target.to_owned(), run.to_owned());
+        self.journal.tell(Event::TookOver { instance: self.instance.clone(), target, run, session });
     }
 }
 

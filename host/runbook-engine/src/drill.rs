@@ -40,6 +40,8 @@ pub struct Point {
 pub enum Kill {
     /// After this record of the journal was written.
     Record(u64),
+    /// After the last record of the session: all is done, but for the goodbye to its targets.
+    Last,
     /// After the intent of this change is on the disk, before it leaves.
     Before(Point),
     /// After this change came back, before that is written.
@@ -54,19 +56,21 @@ impl Faults {
 
     /// What kills the process at a record.
     pub fn watcher(&self) -> Option<Arc<dyn Watcher>> {
-        let record = self.kill.iter().find_map(|kill| match kill {
-            Kill::Record(record) => Some(*record),
-            Kill::Before(_) | Kill::After(_) => None,
-        })?;
-        Some(Arc::new(Killer(record)))
+        let at_a_record = |kill: &Kill| matches!(kill, Kill::Record(_) | Kill::Last);
+        self.kill.iter().any(at_a_record).then(|| Arc::new(Killer(self.kill.clone())) as _)
     }
 }
 
-struct Killer(u64);
+struct Killer(Vec<Kill>);
 
 impl Watcher for Killer {
     fn record(&self, record: &Record) {
-        if record.seq == self.0 {
+        let is_here = |at: &Kill| match at {
+            Kill::Record(number) => record.seq == *number,
+            Kill::Last => matches!(record.event, Event::RunFinished { .. }),
+            Kill::Before(_) | Kill::After(_) => false,
+        };
+        if self.0.iter().any(is_here) {
             kill();
         }
     }

@@ -9,7 +9,7 @@ use runbook_model::redact::Redactor;
 use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Foresight;
-use crate::backend::{Backend, Secrets};
+use crate::backend::{Backend, Runs, Secrets};
 use crate::journal::{Journal, JournalError};
 use crate::receipts::Receipts;
 use crate::vault::Vault;
@@ -36,6 +36,8 @@ pub struct Shared {
     pub run: String,
     /// Who runs it, for people who find its marks.
     pub owner: String,
+    /// The other runs of this controller.
+    pub runs: Arc<dyn Runs>,
     /// What earlier sessions of the run did; empty in the first one.
     pub past: History,
     /// The first value under each key, by instance.

@@ -35,10 +35,20 @@ pub(crate) enum Claim {
     Ours,
     /// It may: nobody holds it any more, or an earlier session of the same run does.
     Free,
-    /// It may not: another run holds it; which, in words.
-    Held(String),
+    /// It may not: another run holds it.
+    Held(Holder),
     /// It may not: this later session of the same run is in charge.
     Superseded(u32),
+}
+
+/// Who holds a lease, as it says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) run: String,
+    /// None: it is not written as we do.
+    pub(crate) session: Option<u32>,
+    /// In words, and until when.
+    pub(crate) words: String,
 }
 
 /// "RUN/SESSION".
@@ -73,11 +83,12 @@ pub(crate) fn claim(lease: &Value, mark: &Mark, now: Now) -> Claim {
     let owner = owner.map(|owner| format!(" of {}", shown(owner))).unwrap_or_default();
     let until = expires.map_or_else(|| "for good".to_owned(), |end| format!("until {end:.0} unless it is renewed"));
     let clock = if now.is_server_s { "" } else { " (by the clock of this machine, as the server tells no time)" };
-    Claim::Held(format!("run {}{owner} changes this cluster, {until}{clock}", shown(identity)))
+    let words = format!("run {}{owner} changes this cluster, {until}{clock}", shown(identity));
+    Claim::Held(Holder { run: run.to_owned(), session, words })
 }
 
 /// A text from the cluster as one line of a message.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -130,10 +141,13 @@ mod tests {
         assert_eq!(claim(&mark("r1", 2), "2026-01-01T12:01:00Z"), Claim::Ours);
         assert_eq!(claim(&mark("r1", 3), "2026-01-01T12:01:00Z"), Claim::Free);
         assert_eq!(claim(&mark("r1", 1), "2026-01-01T18:00:00Z"), Claim::Superseded(2));
-        let Claim::Held(why) = claim(&mark("r2", 9), "2026-01-01T12:15:00Z") else { panic!("another run") };
+        let Claim::Held(Holder { words: why, run, session }) = claim(&mark("r2", 9), "2026-01-01T12:15:00Z") else {
+            panic!("another run")
+        };
         for part in ["r1/2", "ann@laptop, pid 4711", "until 2026-01-01T12:15:00Z"] {
             assert!(why.contains(part), "{why}");
         }
+        assert_eq!((run.as_str(), session), ("r1", Some(2)));
         assert_eq!(claim(&mark("r2", 9), "2026-01-01T12:15:01Z"), Claim::Free);
         // A clock that is behind.
         assert!(matches!(claim(&mark("r2", 9), "2025-01-01T12:00:00Z"), Claim::Held(_)));
@@ -143,7 +157,9 @@ mod tests {
     fn without_the_server_s_clock_there_is_slack() {
         let lease = wanted(None, &mark("r1", 1), at("2026-01-01T12:00:00Z"));
         let own = |time: &str| Now { is_server_s: false, ..at(time) };
-        let Claim::Held(why) = claim(&lease, &mark("r2", 1), own("2026-01-01T12:25:00Z")) else { panic!("slack") };
+        let Claim::Held(Holder { words: why, .. }) = claim(&lease, &mark("r2", 1), own("2026-01-01T12:25:00Z")) else {
+            panic!("slack")
+        };
         assert!(why.contains("by the clock of this machine"), "{why}");
         assert_eq!(claim(&lease, &mark("r2", 1), own("2026-01-01T12:25:01Z")), Claim::Free);
     }
@@ -164,7 +180,7 @@ mod tests {
         assert!(!held(lasting(i64::MAX)), "not longer than a day");
         let mut strange = lasting(86_400);
         strange["spec"]["renewTime"] = json!("2026-01-01T11:00:00Z");
-        assert!(matches!(claim(&strange, &us, now), Claim::Held(why) if !why.contains('\u{1b}')));
+        assert!(matches!(claim(&strange, &us, now), Claim::Held(holder) if !holder.words.contains('\u{1b}')));
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
-use runbook_engine::backend::{CallContext, Silent};
+use runbook_engine::backend::{CallContext, Silent, Standing};
 use runbook_model::call::CallError;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{self, Claim, FREE, NAME, SECONDS};
+use crate::lease::{self, Claim, FREE, Holder, NAME, SECONDS};
 use crate::refusal::Trouble;
 use crate::session::{Api, Ask, Session};
 
@@ -152,14 +152,17 @@ async fn take(api: &Api) -> Result<bool, CallError> {
             Found::Nothing => None,
             Found::NoLeases(why) => return Ok(without(api, &why)),
         };
+        let mut over = None;
         if let Some(lease) = &there {
             match lease::claim(lease, mark, api.session.now()) {
                 Claim::Ours | Claim::Free => {}
-                Claim::Held(who) => {
-                    return Err(CallError::Conflict(format!(
-                        "{}: {who}; wait for it, or, where it runs nowhere any more, free the cluster: {FREE}",
-                        api.at(WHAT)
-                    )));
+                // Whose it is, the cluster says. Whether that is one of ours and over, it does not.
+                Claim::Held(Holder { run, session, words }) => {
+                    let standing = |session| (api.ctx.runs.standing(&run, session), session);
+                    match session.map(standing) {
+                        Some((Standing::Over, session)) => over = Some((run, session)),
+                        standing => return Err(taken(api, WHAT, &words, &run, standing.map(|(standing, _)| standing))),
+                    }
                 }
                 Claim::Superseded(session) => {
                     return Err(CallError::Conflict(format!(
@@ -179,7 +182,12 @@ async fn take(api: &Api) -> Result<bool, CallError> {
             what: WHAT.to_owned(),
         };
         match api.json(&write).await {
-            Ok(_) => return Ok(true),
+            Ok(_) => {
+                if let Some((run, session)) = over {
+                    api.ctx.progress.took_over(&api.session.cluster, &run, session);
+                }
+                return Ok(true);
+            }
             // Somebody else was faster, or it was deleted in between.
             Err(Trouble::Refused(refusal))
                 if matches!(refusal.code, 409) || (refusal.code == 404 && there.is_some()) => {}
@@ -190,6 +198,23 @@ async fn take(api: &Api) -> Result<bool, CallError> {
         }
     }
     Err(CallError::Conflict(format!("{}: others write to it all the time", api.at(WHAT))))
+}
+
+fn taken(api: &Api, what: &str, words: &str, run: &str, standing: Option<Standing>) -> CallError {
+    let run = lease::shown(run);
+    let help = match standing {
+        Some(Standing::AtWork) => {
+            "it is at work on this controller: wait for its end, or end it with Ctrl-C".to_owned()
+        }
+        Some(Standing::Unfinished) => format!(
+            "it did not come to its end: `runbook next {run}` tells what is open, `runbook resume {run}` goes on with it, and `runbook undo \
+             {run}` takes back what it did"
+        ),
+        Some(Standing::Foreign | Standing::Over) | None => {
+            format!("wait for it, or, where it runs nowhere any more, free the cluster: {FREE}")
+        }
+    };
+    CallError::Conflict(format!("{}: {words}; {help}", api.at(what)))
 }
 
 /// What there is.

@@ -6,12 +6,12 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use runbook_engine::backend::{Backend as _, CallContext};
+use runbook_engine::backend::{Backend as _, CallContext, Runs, Standing};
 use runbook_kube::KubeBackend;
 use runbook_model::call::{Answer, CallError, Finding, KubeAct, Prior, Response};
 use serde_json::{Value, json};
 use support::server::{Reply, Seen, Server, absent, status};
-use support::{act, backend, change_context, context, home, object, plan_context};
+use support::{Told, act, backend, change_context, context, home, object, plan_context};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/runbook";
@@ -206,4 +206,64 @@ async fn without_an_answer_nothing_is_changed() {
     assert_eq!(server.changes(), Vec::<String>::new());
     // A call of the program's own, which marks nothing.
     assert!(make(&backend, context(10.0)).await.is_ok());
+}
+
+/// Knows the run `r1` up to its session 1.
+struct Knows<F>(F);
+
+impl<F: Fn() -> Standing + Send + Sync> Runs for Knows<F> {
+    fn standing(&self, run: &str, session: u32) -> Standing {
+        if run == "r1" && session <= 1 { (self.0)() } else { Standing::Foreign }
+    }
+}
+
+async fn make_knowing(
+    backend: &KubeBackend,
+    told: &Arc<Told>,
+    standing: impl Fn() -> Standing + Send + Sync + 'static,
+) -> Response {
+    let progress = Arc::clone(told) as _;
+    make(backend, CallContext { runs: Arc::new(Knows(standing)), progress, ..change_context("r2", 1) }).await
+}
+
+#[tokio::test]
+async fn what_a_run_holds_that_is_over_is_taken_over() {
+    let (server, store) = with_leases();
+    let (dead, ours, told) = (backend(server.access()), backend(server.access()), Arc::new(Told::default()));
+    assert!(make(&dead, change_context("r1", 1)).await.is_ok());
+    let held = store.lease();
+    for (standing, words) in [
+        (Standing::Foreign, "delete lease runbook"),
+        (Standing::AtWork, "is at work on this controller"),
+        (Standing::Unfinished, "`runbook resume r1` goes on with it"),
+    ] {
+        let answer = make_knowing(&ours, &told, move || standing.clone()).await;
+        assert!(refused(&answer).contains(words), "{answer:?}");
+        assert_eq!(store.lease(), held);
+    }
+    assert!(make_knowing(&ours, &told, || Standing::Over).await.is_ok());
+    assert_eq!(store.lease().unwrap()["spec"]["holderIdentity"], "r2/1");
+    assert_eq!(*told.1.lock().unwrap(), [("home".to_owned(), "r1".to_owned(), 1)]);
+    // What is held by a later session than is known, or by who has no session, is not.
+    for strange in ["r1/2", "r1", "r1/x"] {
+        store.edit(|lease| lease["spec"]["holderIdentity"] = json!(strange));
+        let answer = make_knowing(&backend(server.access()), &told, || Standing::Over).await;
+        assert!(refused(&answer).contains(strange), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_over_is_what_was_read() {
+    let (server, store) = with_leases();
+    let (dead, ours, told) = (backend(server.access()), backend(server.access()), Arc::new(Told::default()));
+    assert!(make(&dead, change_context("r1", 1)).await.is_ok());
+    // Between the look and the write somebody else has it.
+    let other = Arc::clone(&store);
+    let answer = make_knowing(&ours, &told, move || {
+        other.edit(|lease| lease["spec"]["holderIdentity"] = json!("r5/1"));
+        Standing::Over
+    });
+    assert!(refused(&answer.await).contains("r5/1"));
+    assert_eq!(store.lease().unwrap()["spec"]["holderIdentity"], "r5/1");
+    assert_eq!(*told.1.lock().unwrap(), []);
 }

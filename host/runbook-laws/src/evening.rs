@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, Secrets};
+use runbook_engine::backend::{Backend, NoRuns, Secrets};
 use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
 use runbook_engine::receipts::Receipts;
 use runbook_engine::run::{Ended, Engine, Gate, Header, Options, Undo, Unwound, Verdict};
@@ -87,6 +87,7 @@ impl<'a> Evening<'a> {
             vault: Arc::new(vault),
             receipts: Arc::new(Receipts::at(self.folder.path().join("receipts.jsonl"))),
             owner: "a law".to_owned(),
+            runs: Arc::new(NoRuns),
             baselines: Mutex::new(past.baselines.clone()),
             past,
             artifacts: folder.join("artifacts"),

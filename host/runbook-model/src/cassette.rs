@@ -167,7 +167,11 @@ fn instance(event: &Event) -> Option<Instance> {
 /// An event without what a replay does not need.
 fn without_the_rest(event: Event) -> Option<Event> {
     Some(match event {
-        Event::Log { .. } | Event::Progress { .. } | Event::Drilled { .. } | Event::Confirmed { .. } => return None,
+        Event::Log { .. }
+        | Event::Progress { .. }
+        | Event::Drilled { .. }
+        | Event::TookOver { .. }
+        | Event::Confirmed { .. } => return None,
         Event::RunStarted { verb, .. } => Event::RunStarted {
             run: "cassette".to_owned(),
             version: VERSION.to_owned(),

@@ -13,7 +13,7 @@ use crate::call::{
 
 /// Version of the event stream: `major.minor`. The minor grows with each new kind or field, the major with a change that
 /// older readers would misread.
-pub const VERSION: &str = "1.1";
+pub const VERSION: &str = "1.2";
 
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -534,6 +534,17 @@ pub enum Event {
         /// What.
         fault: String,
     },
+    /// The lease of a target was taken over from another run of this controller, which is over.
+    TookOver {
+        /// For a change of which instance.
+        instance: Instance,
+        /// Of which target.
+        target: String,
+        /// From which run.
+        run: String,
+        /// From which session of it.
+        session: u32,
+    },
     /// The first value under a key.
     Baseline {
         /// By which instance.
@@ -662,6 +673,7 @@ impl Event {
             | Self::Receipt { .. }
             | Self::ByHand { .. }
             | Self::Drilled { .. }
+            | Self::TookOver { .. }
             | Self::Retrying { .. }
             | Self::Checked { .. }
             | Self::Verified { .. }

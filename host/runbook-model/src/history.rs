@@ -433,6 +433,7 @@ impl History {
             | Event::Entered { .. }
             | Event::ByHand { .. }
             | Event::Drilled { .. }
+            | Event::TookOver { .. }
             | Event::Planned { .. }
             | Event::Log { .. }
             | Event::Progress { .. }

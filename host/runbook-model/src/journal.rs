@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(records[1].event, Event::Unknown);
 
         let first = encode(&Record { seq: 1, at: 0, event: started() });
-        let record = first.replace("\"version\":\"1.1\"", "\"version\":\"2.0\"");
+        let record = first.replace(&format!("\"version\":\"{VERSION}\""), "\"version\":\"2.0\"");
         let record = record.split_once("\"record\":").expect("a record").1.trim_end().strip_suffix('}').expect("end");
         let text = format!("{{\"sum\":\"{}\",\"record\":{record}}}\n", checksum(record.as_bytes()));
         assert_eq!(decode(&text), Err(ReadError::Version { found: "2.0".into() }));

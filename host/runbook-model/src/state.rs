@@ -234,6 +234,7 @@ impl State {
             | Event::Stuck { .. }
             | Event::Overridden { .. }
             | Event::Drilled { .. }
+            | Event::TookOver { .. }
             | Event::RunStarted { .. }
             | Event::Reopened { .. }
             | Event::Abandoned { .. }

@@ -40,7 +40,7 @@ fn answers() -> Vec<(Response, bool, bool)> {
 fn run_started() -> Event {
     Event::RunStarted {
         run: "r".into(),
-        version: "1.1".into(),
+        version: "1.2".into(),
         program: "t".into(),
         verb: Verb::Exec,
         runbook: "t".into(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend as _, CallContext, Progress};
+use runbook_engine::backend::{Backend as _, CallContext, NoRuns, Progress};
 use runbook_model::call::{Act, Answer, Attributes, CallError, Content, FileWant, FilesAct, FilesLook, Look, Target};
 use runbook_ssh::backend::SshBackend;
 use runbook_ssh::r#become::Become;
@@ -45,6 +45,7 @@ impl Progress for Quiet {
     fn progress(&self, _: &str, _: u64, _: Option<u64>, _: &str) {}
 
     fn line(&self, _: &str) {}
+    fn took_over(&self, _: &str, _: &str, _: u32) {}
 }
 
 fn main() {
@@ -107,6 +108,7 @@ async fn push(lab: &Lab, server: &Server, from: &Path, to: &Path) -> String {
         field_manager: String::new(),
         mark: None,
         origin: None,
+        runs: Arc::new(NoRuns),
     };
     let node = Target::Machine("node".to_owned());
     let mut parts = Vec::new();

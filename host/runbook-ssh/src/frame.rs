@@ -312,6 +312,7 @@ mod tests {
             fn line(&self, line: &str) {
                 self.0.lock().expect("not poisoned").push(line.to_owned());
             }
+            fn took_over(&self, _: &str, _: &str, _: u32) {}
         }
         let seen = Arc::new(Seen::default());
         let mut frames = Frames::new(vec![FrameSpec { follow: Some(seen.clone()), ..spec("N") }]);

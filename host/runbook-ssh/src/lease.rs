@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use runbook_engine::backend::{CallContext, Mark, Silent};
+use runbook_engine::backend::{CallContext, Mark, Silent, Standing};
 use runbook_model::call::CallError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,6 +23,8 @@ use crate::shells::Lane;
 pub(crate) const TTL: Duration = Duration::from_secs(15 * 60);
 /// For one renewal, and for giving a machine back.
 const SHORT: Duration = Duration::from_secs(20);
+/// How often a lease is tried to be taken over from a run that is over, where it becomes another one meanwhile.
+const RACES: u32 = 5;
 /// Characters of what somebody else wrote into a lock.
 const LONGEST: usize = 120;
 
@@ -64,8 +66,9 @@ RB_X=${RB_X:-0}
 }
 "#;
 
-/// Arguments: run, session, owner, seconds. Answers: `K`, the state folder, since which session its notes are complete; `H` and
-/// who holds it, if somebody does: path of the lock, run, seconds left, owner; `N` where a newer session is in charge.
+/// Arguments: run, session, owner, seconds; run, session and expiry of the lease that may be taken over, or three empty ones. Answers: `K`,
+/// the state folder, since which session its notes are complete; `H` and who holds it, if somebody else than that does: path of the lock,
+/// run, seconds left, owner, session, expiry; `N` where a newer session is in charge.
 const ACQUIRE: &str = r#"
 case ${XDG_STATE_HOME:-} in
 /*) RB_G=$XDG_STATE_HOME/runbook-target ;;
@@ -84,17 +87,27 @@ e=$(mkdir -p "$d" 2>&1) || e=$(mkdir -p "$d" 2>&1) || lease_refuse "$e"
 [ $m = 0 ] || printf '%s\n' "$m" >"$RB_G/made"
 now=$(date +%s)
 lease_guard "$1 $2 $((now+$4)) $3"
+over=
 if [ -n "$r" ] && [ "$r" != "$1" ] && [ "$t" -gt "$now" ]; then
+if [ "$r $s $t" != "$5 $6 $7" ]; then
 [ -z "$new" ] || rmdir "$d"
-printf 'H\0%s\0%s\0%s\0%s\0' "$RB_G/lock" "$r" "$((t-now))" "$o"
+printf 'H\0%s\0%s\0%s\0%s\0%s\0%s\0' "$RB_G/lock" "$r" "$((t-now))" "$o" "$s" "$t"
 exit
+fi
+over=$RB_G/runs/$5
 fi
 lease_session "$d"
 if [ "$RB_X" -gt "$2" ] || { [ "$r" = "$1" ] && [ "$s" -gt "$2" ]; }; then printf 'N\0'; exit; fi
 [ "$RB_X" -gt 0 ] && [ -n "$RB_Y" ] || RB_Y=$2
 e=$({ printf '%s %s\n' "$2" "$RB_Y" >"$d/session"; } 2>&1) || lease_refuse "$e"
+y=$RB_Y
 lease_take
-printf 'K\0%s\0%s\0' "$RB_G" "$RB_Y"
+# Nobody asks for its notes any more; and what of it comes late finds no place to note itself, and refuses.
+if [ -n "$over" ]; then
+lease_session "$over"
+[ "$RB_X" -gt "$6" ] || rm -rf -- "$over"
+fi
+printf 'K\0%s\0%s\0' "$RB_G" "$y"
 "#;
 
 /// Arguments: state folder, run, session, owner, seconds. Answers `K`, or `L` where the lease is lost.
@@ -243,8 +256,24 @@ pub(crate) async fn acquire(
     }
     let arguments = [mark.run.clone(), mark.session.to_string(), owner(mark), ttl.as_secs().to_string()];
     let what = "taking the lease";
-    let renewed = SystemTime::now();
-    let answer = ask(machine, who, Lane::Change, || script(what, ACQUIRE, &arguments).or("acquire"), ctx).await?;
+    let mut over = [const { String::new() }; 3];
+    let mut races = 0;
+    let (renewed, answer) = loop {
+        let renewed = SystemTime::now();
+        let all = [&arguments[..], &over].concat();
+        let answer = ask(machine, who, Lane::Change, || script(what, ACQUIRE, &all).or("acquire"), ctx).await?;
+        let ["H", path, run, left, owner, session, expiry] = answer.iter().map(String::as_str).collect::<Vec<_>>()[..]
+        else {
+            break (renewed, answer);
+        };
+        // Whose it is, the machine says. Whether that is one of ours and over, it does not.
+        let standing = session.parse().map_or(Standing::Foreign, |session| ctx.runs.standing(run, session));
+        if standing != Standing::Over || plain(run).is_err() || races == RACES {
+            return Err(taken(machine, &standing, &[path, run, left, owner]));
+        }
+        races += 1;
+        over = [run, session, expiry].map(str::to_owned);
+    };
     let mut held = match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["K", state, since] if state.starts_with('/') => Held {
             state: state.to_owned(),
@@ -252,7 +281,6 @@ pub(crate) async fn acquire(
             since: since.parse().map_err(|_| garbled(machine))?,
             boot_id: String::new(),
         },
-        ["H", path, run, left, owner] => return Err(taken(machine, path, run, left, owner)),
         ["N"] => {
             return Err(CallError::Conflict(format!(
                 "{}: a newer session of the run {} is in charge there than session {}",
@@ -262,6 +290,11 @@ pub(crate) async fn acquire(
         ["X", why] => return Err(CallError::Failed(format!("{what} on {}: {}", machine.name, shown(why)))),
         _ => return Err(garbled(machine)),
     };
+    if let [run, session, _] = &over
+        && let Ok(session) = session.parse()
+    {
+        ctx.progress.took_over(&machine.name, run, session);
+    }
     held.boot_id = machine.boot_id(who, ctx).await?;
     let renewed = Arc::new(Mutex::new(Some(renewed)));
     let ctx = CallContext {
@@ -375,14 +408,25 @@ fn garbled(machine: &Machine) -> CallError {
     CallError::Unreachable(format!("{} gave a garbled answer about its lease", machine.name))
 }
 
-fn taken(machine: &Machine, path: &str, run: &str, left: &str, owner: &str) -> CallError {
+fn taken(machine: &Machine, standing: &Standing, [path, run, left, owner]: &[&str; 4]) -> CallError {
     let (path, run, owner) = (shown(path), shown(run), shown(owner));
     let minutes = left.parse::<u64>().map_or_else(|_| "some".to_owned(), |left| left.div_ceil(60).to_string());
-    CallError::Conflict(format!(
-        "{name} is held by the run {run} of {owner}, for {minutes} more minutes unless that run goes on; wait, end it there with \
-         `runbook resume {run}` or `runbook undo {run}`, or, where nobody will, remove {path} on {name}",
-        name = machine.name
-    ))
+    let name = &machine.name;
+    let held = format!("{name} is held by the run {run} of {owner}");
+    CallError::Conflict(match standing {
+        Standing::AtWork => {
+            format!("{held}, which is at work on this controller: wait for its end, or end it with Ctrl-C")
+        }
+        Standing::Unfinished => format!(
+            "{held}, which did not come to its end: `runbook next {run}` tells what is open, `runbook resume {run}` goes on with it, and \
+             `runbook undo {run}` takes back what it did"
+        ),
+        // One that is over, too, where others are faster all the time.
+        Standing::Foreign | Standing::Over => format!(
+            "{held}, for {minutes} more minutes unless that run goes on; wait, end it there with `runbook resume {run}` or \
+             `runbook undo {run}`, or, where nobody will, remove {path} on {name}"
+        ),
+    })
 }
 
 /// What somebody else wrote, on one line and not too long.

@@ -403,7 +403,7 @@ sub folders {
     return 1;
 }
 sub acquire {
-    my ($run, $session, $owner, $seconds) = @_;
+    my ($run, $session, $owner, $seconds, @over) = @_;
     my ($state, $user) = map { $_ // "" } @ENV{qw(XDG_STATE_HOME HOME)};
     my $g =
           $state =~ m{\A/}   ? "$state/runbook-target"
@@ -419,11 +419,15 @@ sub acquire {
     $m == 0 or note("$g/made", $m);
     my $now = time;
     my ($r, $s, $t, $o) = guard($g, "$run $session " . ($now + $seconds) . " $owner");
+    my $over = "";
     if ($r ne "" && $r ne $run && $t > $now) {
-        rmdir $d if $fresh;
-        unlink $temp;
-        undef $temp;
-        return join "", map { "$_\0" } "H", "$g/lock", $r, $t - $now, $o;
+        if ("$r $s $t" ne "@over") {
+            rmdir $d if $fresh;
+            unlink $temp;
+            undef $temp;
+            return join "", map { "$_\0" } "H", "$g/lock", $r, $t - $now, $o, $s, $t;
+        }
+        $over = "$g/runs/$r";
     }
     my ($x, $y) = session($d);
     if ($x > $session || $r eq $run && $s > $session) {
@@ -435,7 +439,15 @@ sub acquire {
     note("$d/session", "$session $y") or fail("$!");
     rename $temp, "$g/lock" or fail("$!");
     undef $temp;
+    # Nobody asks for its notes any more; and what of it comes late finds no place to note itself, and refuses.
+    clear($over) if $over ne "" && (session($over))[0] <= $s;
     return "K\0$g\0$y\0";
+}
+sub clear {
+    my $d = shift;
+    opendir my $all, $d or return;
+    unlink map { "$d/$_" } grep { !/\A\.\.?\z/ } readdir $all;
+    rmdir $d;
 }
 sub release {
     my ($g, $run, $session, $keep) = @_;
@@ -443,11 +455,7 @@ sub release {
     my ($r, $s) = guard($g, "$run $session 0 leaving");
     unlink "$g/lock" if $r eq $run && $s == $session;
     my ($d, $m) = ("$g/runs/$run", words_of("$g/made", 1));
-    if ($keep ne "keep" && (session($d))[0] == $session) {
-        opendir my $all, $d;
-        unlink map { "$d/$_" } grep { !/\A\.\.?\z/ } readdir $all;
-        rmdir $d;
-    }
+    clear($d) if $keep ne "keep" && (session($d))[0] == $session;
     $m = "" if $m !~ /\A[0-9]*\z/;
     # The last one to leave takes the folders along that were made for it.
     rmdir "$g/runs";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, CallContext, Mark};
+use runbook_engine::backend::{Backend, CallContext, Mark, Standing};
 use runbook_engine::clock;
 use runbook_model::call::{Act, CallError, Finding, Look, Prior, Response, Target};
 
@@ -25,10 +25,13 @@ fn no_answer() -> CallError {
 
 impl State {
     /// Lets a session change a target, where no other run and no newer session is in charge of it.
-    fn lease(&mut self, target: &Target, mark: &Mark) -> Result<(), CallError> {
+    fn lease(&mut self, target: &Target, mark: &Mark, ctx: &CallContext) -> Result<(), CallError> {
         match self.leases.get(&target.to_string()).filter(|lease| !lease.is_over(clock::now())) {
-            Some(Lease { run, .. }) if *run != mark.run => {
-                return Err(CallError::Conflict(format!("{target} is leased to the run {run}")));
+            Some(Lease { run, session, .. }) if *run != mark.run => {
+                if ctx.runs.standing(run, *session) != Standing::Over {
+                    return Err(CallError::Conflict(format!("{target} is leased to the run {run}")));
+                }
+                ctx.progress.took_over(&target.to_string(), run, *session);
             }
             Some(Lease { session, .. }) if *session > mark.session => {
                 return Err(CallError::Conflict(format!("a newer session is in charge of {target}")));
@@ -151,7 +154,7 @@ impl World {
             return Err(CallError::Unreachable("the power is off".to_owned()));
         }
         if let Some(mark) = &ctx.mark {
-            state.lease(target, mark)?;
+            state.lease(target, mark, ctx)?;
         }
         let Some(time) = goes_on else { return state.change(target, act, prior, power.cut, ctx) };
         let ends = clock::now() + time;
@@ -228,7 +231,7 @@ impl Backend for World {
         }
         self.served(target, false, ctx).await?;
         if let Some(mark) = &ctx.mark {
-            self.state().lease(target, mark)?;
+            self.state().lease(target, mark, ctx)?;
         }
         // What is still at work is waited for.
         let ends = |work: &Work| {
@@ -249,7 +252,7 @@ impl Backend for World {
 
     async fn take_charge(&self, target: &Target, _: &Act, ctx: &CallContext) -> Result<(), CallError> {
         match &ctx.mark {
-            Some(mark) => self.state().lease(target, mark),
+            Some(mark) => self.state().lease(target, mark, ctx),
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use crate::display::{self, Styles, hint, print};
 use crate::error::CliError;
 use crate::gate::Gatekeeper;
 use crate::launch::Launch;
-use crate::locks::Locks;
+use crate::locks::{AtWork, Locks};
 use crate::prompts::Terminal;
 use crate::runs_dir::{self, Begun};
 use crate::session::{self, Loaded, Selection, Session};
@@ -30,6 +30,7 @@ pub(crate) struct Opened {
     pub(crate) begun: Begun,
     pub(crate) file: (PathBuf, std::fs::File),
     pub(crate) past: History,
+    at_work: AtWork,
 }
 
 impl Opened {
@@ -37,11 +38,13 @@ impl Opened {
     pub(crate) fn new(run: String) -> Result<Self, CliError> {
         let begun = Begun::load(&run)?;
         let folder = runs_dir::root()?.join(&run);
+        // Before its journal is read: what another process is just writing is no torn tail.
+        let at_work = AtWork::on(&folder)?;
         let (file, past) = journal::reopen(&folder).map_err(CliError::invalid)?;
         if past.state.is_abandoned() {
             return Err(CliError::usage(format!("the run {run} was abandoned: it is not gone on with")));
         }
-        Ok(Self { run, folder, begun, file, past })
+        Ok(Self { run, folder, begun, file, past, at_work })
     }
 
     /// What the run was given, given again.
@@ -55,6 +58,7 @@ impl Opened {
         let mut launch = Launch::new(verb, self.run, self.folder, gate, prompts);
         launch.file = Some(self.file);
         launch.past = self.past;
+        launch.at_work = Some(self.at_work);
         launch
     }
 }

@@ -16,8 +16,12 @@ pub(crate) fn faults(args: &args::Drill) -> Result<Faults, CliError> {
 }
 
 fn kill(text: &str) -> Result<Kill, CliError> {
+    if text == "@last" {
+        return Ok(Kill::Last);
+    }
     if let Some(record) = text.strip_prefix('@') {
-        let record = record.parse().map_err(|_| wrong("--drill-kill", text, "@RECORD is the number of a record"))?;
+        let help = "@RECORD is the number of a record, or @last";
+        let record = record.parse().map_err(|_| wrong("--drill-kill", text, help))?;
         return Ok(Kill::Record(record));
     }
     match text.strip_suffix(":after") {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use runbook_engine::backend::Secrets;
+use runbook_engine::backend::{NoRuns, Secrets};
 use runbook_engine::compare::{self, Nowhere};
 use runbook_engine::journal::{Journal, Start};
 use runbook_engine::receipts::Receipts;
@@ -104,6 +104,7 @@ pub(super) fn nowhere(run: &str, past: History, vault: Vault, artifacts: PathBuf
         cancel: CancellationToken::new(),
         run: run.to_owned(),
         owner: String::new(),
+        runs: Arc::new(NoRuns),
         baselines: Mutex::new(past.baselines.clone()),
         past,
         foresight: Default::default(),

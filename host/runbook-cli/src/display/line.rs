@@ -99,6 +99,13 @@ pub(super) fn lines(event: &Event, verb: Verb) -> Vec<String> {
         Event::Drilled { instance, fault, .. } => {
             vec![note(instance, Styles::CHANGE, &format!("a drill: {fault}"))]
         }
+        Event::TookOver { instance, target, run, .. } => {
+            vec![note(
+                instance,
+                Styles::DIM,
+                &format!("the lease of {target} was taken over from {run}, which is over"),
+            )]
+        }
         Event::Intended { instance, diff, .. } => {
             vec![format!("  {}{instance}{:#}  {}", Styles::DIM, Styles::DIM, words::safe(&diff.summary))]
         }

@@ -61,6 +61,9 @@ impl Page {
             Event::Left { instance, why, .. } => self.note(instance, format!("left as it is: {why}")),
             Event::Overridden { instance, conflict, .. } => self.note(instance, format!("overwritten: {conflict}")),
             Event::Drilled { instance, fault, .. } => self.note(instance, format!("a drill: {fault}")),
+            Event::TookOver { instance, target, run, .. } => {
+                self.note(instance, format!("the lease of {target} was taken over from {run}, which is over"));
+            }
             Event::ByHand { instance, because } => self.note(instance, format!("done by hand: {because}")),
             Event::Resolved { instance, done, because, .. } => {
                 let word = if *done { "done" } else { "not done" };

@@ -1,8 +1,12 @@
 //! The process ends after every single record, with what is on its way done or not done; then the run is resumed.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use runbook_model::event::{RunOutcome, Verb};
+use runbook_engine::backend::{Runs, Standing};
+use runbook_model::event::{Event, RunOutcome, Verb};
+use runbook_model::journal;
 use runbook_model::plan::Runbook;
 
 use super::programs::{Things, world};
@@ -166,4 +170,56 @@ async fn a_program_that_was_cut_off_itself_is_never_run_again_on_a_guess() {
         .await;
     }
     assert!(stuck >= 4, "there are programs that only a person can tell of: {stuck}");
+}
+
+/// Every run that is met stands so.
+struct All(Standing);
+
+impl Runs for All {
+    fn standing(&self, _: &str, _: u32) -> Standing {
+        self.0.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_died_in_its_goodbye_holds_nobody_up() {
+    let runbook = runbook("", STEPS);
+    in_a_folder(world(), &runbook, async |run| {
+        // It does not come to give its targets back.
+        let ended = run.go(Verb::Exec, None).await.expect("the journal is written");
+        assert_eq!(ended.outcome, RunOutcome::Succeeded);
+        for (number, standing) in
+            [Standing::Foreign, Standing::AtWork, Standing::Unfinished, Standing::Over].into_iter().enumerate()
+        {
+            let is_over = standing == Standing::Over;
+            let next = Run {
+                folder: &run.folder.with_extension(number.to_string()),
+                world: Arc::clone(&run.world),
+                runbook: run.runbook,
+                clock: run.clock.clone(),
+                receipts: Arc::clone(&run.receipts),
+                watcher: None,
+                name: "next",
+                runs: Arc::new(All(standing)),
+            };
+            let before = run.end();
+            let ended = next.go(Verb::Exec, None).await.expect("the journal is written");
+            let text = std::fs::read_to_string(next.folder.join(journal::FILE)).expect("a journal");
+            let records = journal::decode(&text).expect("it can be read");
+            let taken = records.iter().filter_map(|record| match &record.event {
+                Event::TookOver { target, run, session: 1, .. } => Some((target.as_str(), run.as_str())),
+                _ => None,
+            });
+            let taken: BTreeSet<_> = taken.collect();
+            if is_over {
+                assert_eq!(ended.outcome, RunOutcome::Succeeded);
+                assert_eq!(taken, BTreeSet::from([("c", "r"), ("n1", "r"), ("n2", "r")]));
+            } else {
+                assert_eq!(ended.outcome, RunOutcome::Failed);
+                assert_eq!(taken, BTreeSet::new());
+                assert_eq!(next.end(), before, "nothing was touched");
+            }
+        }
+    })
+    .await;
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plugin::{Catalog, Odd, Yes};
+use runbook_engine::backend::{NoRuns, Runs};
 use runbook_engine::clock::Clock;
 use runbook_engine::journal::{self, Journal, JournalError, Start, Watcher};
 use runbook_engine::receipts::Receipts;
@@ -69,6 +70,9 @@ struct Run<'a> {
     clock: Clock,
     receipts: Arc<Receipts>,
     watcher: Option<Arc<dyn Watcher>>,
+    name: &'a str,
+    /// What its controller knows of others.
+    runs: Arc<dyn Runs>,
 }
 
 impl Run<'_> {
@@ -90,11 +94,12 @@ impl Run<'_> {
             vault: Arc::new(Vault::open(&self.folder.join("key"), self.folder.join("blobs")).expect("a vault")),
             receipts: Arc::clone(&self.receipts),
             owner: "a test".into(),
+            runs: Arc::clone(&self.runs),
             baselines: Mutex::new(past.baselines.clone()),
             past,
             artifacts: "/tmp".into(),
             cancel: Default::default(),
-            run: "r".into(),
+            run: self.name.into(),
             foresight: Arc::default(),
         };
         let options = Options {
@@ -179,5 +184,6 @@ async fn in_a_folder<T>(world: World, runbook: &Runbook, body: impl AsyncFnOnce(
     let path = folder.path().join("run");
     let receipts = Arc::new(Receipts::at(folder.path().join("receipts.jsonl")));
     let clock = Clock::simulated(NEW_YEAR_2026);
-    body(Run { folder: &path, world: Arc::new(world), runbook, clock, receipts, watcher: None }).await
+    let (world, runs) = (Arc::new(world), Arc::new(NoRuns));
+    body(Run { folder: &path, world, runbook, clock, receipts, watcher: None, name: "r", runs }).await
 }

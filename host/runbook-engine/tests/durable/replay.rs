@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use runbook_engine::backend::NoRuns;
 use runbook_engine::compare::{self, Nowhere};
 use runbook_engine::journal::{Journal, Start};
 use runbook_engine::plugin::{PluginCall, PluginError, Plugins};
@@ -68,6 +69,7 @@ async fn differences(folder: &Path, runbook: &Runbook, newer: Newer) -> Vec<Opti
         vault: Arc::new(Vault::open(&folder.join("key"), folder.join("blobs")).expect("a vault")),
         receipts: Arc::default(),
         owner: String::new(),
+        runs: Arc::new(NoRuns),
         baselines: Mutex::new(past.baselines.clone()),
         past,
         artifacts: "/tmp".into(),

@@ -243,6 +243,8 @@ async fn a_proof_from_the_future_proves_nothing() {
             world: run.world.clone(),
             folder: run.folder,
             watcher: None,
+            name: run.name,
+            runs: Arc::clone(&run.runs),
         };
         assert_eq!(go(&only, Verb::Exec).await, RunOutcome::Failed);
         let reason = ends(&only, "a").remove(0).1;

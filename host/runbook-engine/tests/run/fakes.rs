@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, CallContext};
+use runbook_engine::backend::{Backend, CallContext, NoRuns};
 use runbook_engine::journal::{Journal, Start};
 use runbook_engine::plugin::{PluginCall, PluginError, Plugins, Road};
 use runbook_engine::run::{Actions, Gate, Options, Verdict as Said};
@@ -33,6 +33,7 @@ pub(crate) fn shared(world: &Arc<World>, journal: Journal) -> Shared {
         vault: Arc::new(Vault::fleeting().expect("random bytes")),
         receipts: Arc::default(),
         owner: "a test".into(),
+        runs: Arc::new(NoRuns),
         past: History::default(),
         artifacts: "/tmp".into(),
         cancel: CancellationToken::new(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{CallContext, Mark, Progress, Secrets};
+use runbook_engine::backend::{CallContext, Mark, NoRuns, Progress, Secrets};
 use runbook_kube::{ClusterAccess, KubeBackend, KubeconfigSource};
 use runbook_model::call::{Act, CallError, KubeAct, KubeLook, Look, ObjectRef, ResourceKind, Target};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ pub(crate) fn act(act: KubeAct) -> Act {
 
 /// Remembers what it is told.
 #[derive(Default)]
-pub(crate) struct Told(pub(crate) Mutex<Vec<(String, u64, Option<u64>)>>);
+pub(crate) struct Told(pub(crate) Mutex<Vec<(String, u64, Option<u64>)>>, pub(crate) Mutex<Vec<(String, String, u32)>>);
 
 impl Progress for Told {
     fn progress(&self, message: &str, done: u64, total: Option<u64>, _: &str) {
@@ -50,6 +50,10 @@ impl Progress for Told {
     }
 
     fn line(&self, _: &str) {}
+
+    fn took_over(&self, target: &str, run: &str, session: u32) {
+        self.1.lock().expect("not poisoned").push((target.to_owned(), run.to_owned(), session));
+    }
 }
 
 pub(crate) fn context(seconds: f64) -> CallContext {
@@ -65,6 +69,7 @@ pub(crate) fn context(seconds: f64) -> CallContext {
         field_manager: "runbook".to_owned(),
         mark: None,
         origin: None,
+        runs: Arc::new(NoRuns),
     }
 }
 

@@ -161,6 +161,14 @@ impl Gathering {
             Event::Drilled { instance, fault, .. } => {
                 self.note(at, instance, Tone::Warning, format!("a drill: {fault}"));
             }
+            Event::TookOver { instance, target, run, .. } => {
+                self.note(
+                    at,
+                    instance,
+                    Tone::Quiet,
+                    format!("the lease of {target} was taken over from {run}, which is over"),
+                );
+            }
             Event::Retrying { instance, error, .. } => {
                 self.note(at, instance, Tone::Warning, format!("tried again, since {error}"));
             }

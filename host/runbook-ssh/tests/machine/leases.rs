@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use runbook_engine::backend::{Backend as _, CallContext};
+use runbook_engine::backend::{Backend as _, CallContext, Runs, Standing};
 use runbook_model::call::{Act, Answer, CallError, Exit, FileWant, FilesAct, Outcome, Prior, Response, SshAct, Undo};
 
 use crate::world::{FLAVOURS, Flavour, World, argv, mark, node};
@@ -145,4 +146,96 @@ async fn names_of_runs_stay_names() {
         assert!(matches!(error, CallError::Invalid(_)), "{run}: {error}");
     }
     assert!(!Path::new(&world.path("state")).exists());
+}
+
+/// Knows the run `r0` up to its session 2, whatever it is asked.
+struct Knows<F>(F);
+
+impl<F: Fn() -> Standing + Send + Sync> Runs for Knows<F> {
+    fn standing(&self, run: &str, session: u32) -> Standing {
+        if run == "r0" && session <= 2 { (self.0)() } else { Standing::Foreign }
+    }
+}
+
+/// A change of the run `r1`, whose controller knows `r0` to stand so.
+async fn change_knowing(world: &World, standing: impl Fn() -> Standing + Send + Sync + 'static) -> Response {
+    let act = Act::Ssh(SshAct::Run { pipeline: vec![argv(&["true"])], done_when: None, undo: Undo::Harmless });
+    let ctx = CallContext { mark: mark("r1", 1, 1), runs: Arc::new(Knows(standing)), ..world.ctx.clone() };
+    world.backend.act(&node(), &act, &Prior::None, &ctx).await
+}
+
+fn in_an_hour() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600
+}
+
+#[tokio::test]
+async fn what_a_run_holds_that_is_over_is_taken_over() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        let notes = world.path("state/runbook-target/runs/r0");
+        let held = format!("r0 2 {} ann@laptop, pid 4711\n", in_an_hour());
+        let leave = || {
+            fs::create_dir_all(&notes).unwrap();
+            fs::write(lock(&world), &held).unwrap();
+            fs::write(format!("{notes}/session"), "2 1\n").unwrap();
+            fs::write(format!("{notes}/7.2.exit"), "end 0\n").unwrap();
+        };
+        leave();
+        for (standing, words) in [
+            (Standing::Foreign, "60 more minutes"),
+            (Standing::AtWork, "is at work on this controller"),
+            (Standing::Unfinished, "`runbook resume r0` goes on with it"),
+        ] {
+            let error = change_knowing(&world, move || standing.clone()).await.unwrap_err();
+            assert!(matches!(&error, CallError::Conflict(text) if text.contains(words)), "{flavour:?}: {error}");
+            assert_eq!(fs::read_to_string(lock(&world)).unwrap(), held, "{flavour:?}");
+        }
+        assert!(is_done(&change_knowing(&world, || Standing::Over).await), "{flavour:?}");
+        assert!(fs::read_to_string(lock(&world)).unwrap().starts_with("r1 1 "), "{flavour:?}");
+        assert!(!Path::new(&notes).exists(), "{flavour:?}: nobody asks for its notes any more");
+        assert_eq!(*world.told.taken_over.lock().unwrap(), [("node".to_owned(), "r0".to_owned(), 2)], "{flavour:?}");
+        // It is ours now: said once.
+        assert!(is_done(&change_knowing(&world, || Standing::Over).await));
+        assert_eq!(world.told.taken_over.lock().unwrap().len(), 1, "{flavour:?}");
+        world.backend.close().await;
+        nothing_is_left(&world);
+        // A later session of it than this controller knows of, and one that has no plain name.
+        for strange in ["r0 3", "../r0 1", "r0; 1", "r0 x"] {
+            let world = World::new(flavour);
+            fs::create_dir_all(Path::new(&lock(&world)).parent().unwrap()).unwrap();
+            let held = format!("{strange} {} bob@desk\n", in_an_hour());
+            fs::write(lock(&world), &held).unwrap();
+            let answer = change_knowing(&world, || Standing::Over).await;
+            if strange == "r0 x" {
+                // What cannot be read holds nothing.
+                assert!(is_done(&answer), "{flavour:?}: {answer:?}");
+                assert_eq!(*world.told.taken_over.lock().unwrap(), [], "{flavour:?}");
+            } else {
+                assert!(matches!(answer, Err(CallError::Conflict(_))), "{flavour:?}, {strange}: {answer:?}");
+                assert_eq!(fs::read_to_string(lock(&world)).unwrap(), held, "{flavour:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_over_is_what_was_read() {
+    for flavour in FLAVOURS {
+        let world = World::new(flavour);
+        fs::create_dir_all(Path::new(&lock(&world)).parent().unwrap()).unwrap();
+        let held = format!("r0 1 {} ann@laptop, pid 4711\n", in_an_hour());
+        fs::write(lock(&world), &held).unwrap();
+        // Between the look and the deed, somebody else of that name comes, and another one.
+        let path = lock(&world);
+        let answer = change_knowing(&world, move || {
+            let now = fs::read_to_string(&path).unwrap();
+            let next = if now.starts_with("r0 1 ") { "r0 2" } else { "r5 1" };
+            fs::write(&path, format!("{next} {} bob@desk\n", in_an_hour())).unwrap();
+            Standing::Over
+        });
+        let error = answer.await.unwrap_err();
+        assert!(matches!(&error, CallError::Conflict(text) if text.contains("the run r5 of bob@desk")), "{error}");
+        assert!(fs::read_to_string(lock(&world)).unwrap().starts_with("r5 1 "), "{flavour:?}");
+        assert_eq!(*world.told.taken_over.lock().unwrap(), [], "{flavour:?}");
+    }
 }

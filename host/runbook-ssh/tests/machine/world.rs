@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use runbook_engine::backend::{Backend, CallContext, Mark, Progress, Secrets};
+use runbook_engine::backend::{Backend, CallContext, Mark, NoRuns, Progress, Secrets};
 use runbook_model::call::{
     Act, Answer, CallError, Command, FilePrior, FilesAct, FilesLook, Look, Outcome, Output, Prior, Response, SshAct,
     SshLook, Target, Undo, Verdict,
@@ -80,6 +80,8 @@ impl<F: Fn() -> Arc<dyn Transport> + Send + Sync> Connector for Always<F> {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) lines: Mutex<Vec<(Instant, String)>>,
+    /// Target, run and session.
+    pub(crate) taken_over: Mutex<Vec<(String, String, u32)>>,
 }
 
 impl Progress for Told {
@@ -87,6 +89,10 @@ impl Progress for Told {
 
     fn line(&self, line: &str) {
         self.lines.lock().unwrap().push((Instant::now(), line.to_owned()));
+    }
+
+    fn took_over(&self, target: &str, run: &str, session: u32) {
+        self.taken_over.lock().unwrap().push((target.to_owned(), run.to_owned(), session));
     }
 }
 
@@ -130,6 +136,7 @@ pub(crate) fn context(told: &Arc<Told>) -> CallContext {
         field_manager: String::new(),
         mark: None,
         origin: None,
+        runs: Arc::new(NoRuns),
     }
 }
 
