@@ -358,7 +358,8 @@ impl Task<'_> {
                 | PluginError::BadAnswer { .. } => (backoff, false),
             };
             if !again {
-                let lost = going.replay.is_some();
+                // Also what an earlier attempt left, and nobody could bring to its end.
+                let lost = going.replay.is_some() || (going.begins && going.is_open);
                 let finished = self.failed(error, &None);
                 // A change in doubt is nothing to be passed over.
                 let outcome = match finished.outcome {

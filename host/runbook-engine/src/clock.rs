@@ -54,11 +54,6 @@ impl Clock {
             }
         }
     }
-
-    /// Whether it is that of a simulation.
-    pub fn is_simulated(&self) -> bool {
-        self.0.is_some()
-    }
 }
 
 /// In whole milliseconds.
