@@ -10,3 +10,4 @@ mod fleet;
 mod keys;
 mod static_ip;
 mod support;
+mod wires;
