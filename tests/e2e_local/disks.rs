@@ -128,3 +128,37 @@ fn a_journal_that_fills_up_ends_the_run_before_the_next_change() {
     let intended = records.iter().filter(|r| matches!(r.event, runbook_model::event::Event::Intended { .. })).count();
     assert!(written <= intended, "{written} files, {intended} intents");
 }
+
+#[test]
+fn a_run_whose_journal_filled_up_goes_on_when_there_is_space_and_does_nothing_twice() {
+    const STEPS: usize = 30;
+    let env = TestEnv::new();
+    let disk = folder(&env, "disk");
+    let ledger = disk.join("ledger");
+    let step = |n: usize| {
+        let script = format!("echo {n} >> {} # {}", ledger.display(), "x".repeat(4000));
+        format!(
+            "[[step]]\nid = \"s{n}\"\nuses = \"core/script\"\non = \"here\"\nwith = {{ script = \"{script}\" }}\n\n"
+        )
+    };
+    env.write("many.toml", local(&(0..STEPS).map(step).collect::<String>()));
+    let runs = env.xdg().join("state/runbook/runs");
+    let setup = format!("mkdir -p '{0}'\nmount -t tmpfs -o size=192k none '{0}'", runs.display());
+    let after = format!(
+        "cp '{1}' '{1}.full'; \"$1\" resume; echo still full: $?; mount -o remount,size=64m '{0}'; \"$1\" resume; echo with space: $?",
+        runs.display(),
+        ledger.display()
+    );
+    let out = mounted(&env, &setup, &["exec", "many.toml"], &after)
+        .code(7)
+        .stderr_has("No space left on device")
+        .stdout_has("still full: 7\n")
+        .stdout_has("with space: 0\n");
+    let lines = |path: &Path| {
+        let text = std::fs::read_to_string(path).expect("some steps were run");
+        text.lines().map(|line| line.parse::<usize>().expect("a number")).collect::<Vec<_>>()
+    };
+    let before = lines(&disk.join("ledger.full")).len();
+    assert!((1..STEPS).contains(&before), "{before} steps before it was full: {out}");
+    assert_eq!(lines(&ledger), (0..STEPS).collect::<Vec<_>>(), "{out}");
+}

@@ -10,3 +10,5 @@ mod fleet;
 mod keys;
 mod static_ip;
 mod support;
+mod systemd;
+mod wires;

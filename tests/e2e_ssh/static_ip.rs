@@ -25,7 +25,7 @@ fn house_of(renderer: Renderer, addresses: &[u8], with: &str, after: &str) -> (S
     (lab, env)
 }
 
-fn write(lab: &SshLab, env: &TestEnv, addresses: &[u8], with: &str, after: &str) {
+pub(crate) fn write(lab: &SshLab, env: &TestEnv, addresses: &[u8], with: &str, after: &str) {
     let addresses: Vec<String> = addresses.iter().map(|last| lab.lan().at(*last).to_string()).collect();
     let text = format!(
         "schema = 1\nname = \"takeover\"\n\n[hosts.h1]\naddresses = {addresses:?}\nuser = \"root\"\nidentity_file = {:?}\nhost_key = \"{}\"\n\n\
@@ -38,14 +38,14 @@ fn write(lab: &SshLab, env: &TestEnv, addresses: &[u8], with: &str, after: &str)
 }
 
 /// The last parts of the addresses that `h1` has now.
-fn has(lab: &SshLab) -> Vec<u8> {
+pub(crate) fn has(lab: &SshLab) -> Vec<u8> {
     let last = |address: &String| address.split(['.', '/']).nth(3).and_then(|last| last.parse().ok());
     let mut has: Vec<u8> = lab.lan().addresses(0).iter().filter_map(last).collect();
     has.sort_unstable();
     has
 }
 
-fn until_it_has(lab: &SshLab, wanted: &[u8]) {
+pub(crate) fn until_it_has(lab: &SshLab, wanted: &[u8]) {
     wait_until(&format!("h1 has {wanted:?}"), SOON, || has(lab) == wanted);
 }
 
@@ -57,7 +57,7 @@ fn first_run(env: &TestEnv) -> String {
 }
 
 /// The files of netplan on `h1`.
-fn files(lab: &SshLab) -> Vec<(String, String)> {
+pub(crate) fn files(lab: &SshLab) -> Vec<(String, String)> {
     let folder = lab.host("h1").path("/etc/netplan");
     let entries = std::fs::read_dir(&folder).expect("the machine is on").map(|entry| entry.expect("it can be read"));
     let mut files: Vec<_> = entries
@@ -71,7 +71,7 @@ fn files(lab: &SshLab) -> Vec<(String, String)> {
 }
 
 /// A step that shows where the run goes on.
-const AFTER: &str = "\n[[step]]\nid = \"after\"\nuses = \"core/file\"\non = \"h1\"\nwith = { path = \"/srv/after\", content = \"here\" }\n";
+pub(crate) const AFTER: &str = "\n[[step]]\nid = \"after\"\nuses = \"core/file\"\non = \"h1\"\nwith = { path = \"/srv/after\", content = \"here\" }\n";
 
 #[test]
 fn an_additional_address_is_taken_stays_and_goes_with_an_undo() {

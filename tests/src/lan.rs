@@ -97,9 +97,10 @@ impl Lan {
     }
 
     /// Gives a machine, which is off, its network: this is what it comes up with.
-    pub(crate) fn furnish(&mut self, machine: &Machine, renderer: Renderer, address: Ipv4Addr) {
+    pub(crate) fn furnish(&mut self, machine: &Machine, renderer: Renderer, address: Ipv4Addr, systemd: bool) {
         let gateway = self.at(254);
-        for name in ["systemctl", "udevadm"] {
+        let standins: &[&str] = if systemd { &["udevadm"] } else { &["systemctl", "udevadm"] };
+        for name in standins {
             let standin = read(&tests_dir().join("standins/networkd").join(name));
             machine.put(format!("/usr/local/sbin/{name}"), standin, 0o755);
         }

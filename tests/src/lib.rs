@@ -39,4 +39,4 @@ pub use registry::{Image, Registry, cri_pull};
 pub use sshd::{LOGIN_FREE, LOGIN_PASSWORD, LOGIN_PLAIN, PASSWORD, SshHost, SshLab};
 pub use tools::{free_port, tests_dir, wait_until};
 pub use tree::Tree;
-pub use wire::{Traffic, Wire};
+pub use wire::{Fault, Traffic, Way, Wire};

@@ -4,6 +4,9 @@
 //! lands in the machine's own layer, [`Machine::layer`], and is gone with it. So any number of machines lives side by side, absolute
 //! paths are the real ones, and the layer shows all that was changed. Devices, `/proc`, processes and the network are shared with
 //! this computer; the boot id is the machine's own.
+//!
+//! A machine whose first process is systemd has processes, devices, a hostname and control groups of its own, too, as a container has:
+//! `/sys` and all of `/proc/sys` but the network's are read-only, and nothing asks udev.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -21,7 +24,31 @@ pub struct MachineSpec {
     pub binds: Vec<(PathBuf, PathBuf)>,
     /// The network namespace that it lives in (a name of `ip netns`); none: that of this computer.
     pub netns: Option<String>,
+    /// systemd is its first process, and what it is switched on with is a unit of that.
+    pub systemd: bool,
 }
+
+/// What a machine has of its own whose first process is systemd, mounted into the current directory.
+const SYSTEMD_MOUNTS: &str = "\
+    mount -t proc proc proc\n\
+    for d in sys sysrq-trigger irq bus; do [ ! -e proc/$d ] || mount --bind proc/$d proc/$d; done\n\
+    mount --bind proc/sys/net proc/sys/net\n\
+    for d in sys sysrq-trigger irq bus; do [ ! -e proc/$d ] || mount -o remount,bind,ro proc/$d; done\n\
+    mount -t sysfs -o ro sysfs sys\n\
+    mount -t cgroup2 cgroup2 sys/fs/cgroup\n\
+    mount -t tmpfs -o mode=755 tmpfs dev\n\
+    for n in null zero full random urandom tty; do : > dev/$n; mount --bind /dev/$n dev/$n; done\n\
+    mkdir dev/pts dev/shm\n\
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts\n\
+    mount -t tmpfs -o mode=1777 tmpfs dev/shm\n\
+    ln -s pts/ptmx dev/ptmx\n\
+    ln -s /proc/self/fd dev/fd\n\
+    ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr\n\
+    mount -t tmpfs -o mode=755 tmpfs run";
+
+/// It is told that this is a container, so that it leaves alone what belongs to the kernel.
+const SYSTEMD: &str = "exec env -i container=lab PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot . \
+                       /lib/systemd/systemd --unit=multi-user.target";
 
 /// A machine; see the module. It is switched off when this is dropped.
 #[derive(Debug)]
@@ -36,7 +63,11 @@ pub struct Machine {
 #[derive(Debug)]
 struct Powered {
     main: Child,
-    /// Identity of the mount namespace: whoever lives in it belongs to the machine.
+    /// The machine's first process, by the number that this computer knows it by.
+    init: u32,
+    /// Which namespace tells who belongs to the machine: `mnt`, or where services have their own of those `pid`.
+    kind: &'static str,
+    /// Identity of that namespace: whoever lives in it belongs to the machine.
     namespace: PathBuf,
     /// Keeps the namespace, and with it its number: else another machine could get it while this one's processes are being
     /// killed, and be killed in its place.
@@ -103,8 +134,8 @@ impl Machine {
         put(&real, content, mode);
     }
 
-    /// Switches the machine on: `argv` becomes its main process, with its output going to `DIR/console`. Returns once the machine's
-    /// file system stands.
+    /// Switches the machine on: `argv` becomes its main process, or with systemd the service `lab`, with its output going to
+    /// `DIR/console`. Returns once the machine's file system stands.
     ///
     /// # Panics
     ///
@@ -115,15 +146,22 @@ impl Machine {
         let at = |path: &Path| quoted(&format!("{}{}", text(&merged), text(path)));
         let own = (self.dir.clone(), self.dir.clone());
         let binds = std::iter::once(&own).chain(&self.spec.binds);
+        let systemd = self.spec.systemd;
+        if systemd {
+            self.install(argv);
+        }
         let script = format!(
             "mount -t overlay overlay -o lowerdir=/,upperdir={},workdir={} {m}\n\
-             for d in proc sys dev; do mount --rbind /$d {m}/$d; done\n\
-             mount --bind {boot} {m}/proc/sys/kernel/random/boot_id\n\
+             cd {m}\n\
+             {devices}\n\
+             mount --bind {boot} proc/sys/kernel/random/boot_id\n\
              {binds}\n\
              echo up > {stands}\n\
-             exec chroot {m} \"$@\"",
+             {exec}",
             quoted(text(&self.layer())),
             quoted(text(&self.layers.path().join("work"))),
+            devices = if systemd { SYSTEMD_MOUNTS } else { "for d in proc sys dev; do mount --rbind /$d $d; done" },
+            exec = if systemd { SYSTEMD } else { "exec chroot . \"$@\"" },
             boot = quoted(text(&self.dir.join("boot_id"))),
             m = quoted(text(&merged)),
             binds = binds
@@ -146,7 +184,19 @@ impl Machine {
             }
             None => Command::new("unshare"),
         };
-        command.args(["--mount", "--propagation", "private", "sh", "-euc", &script, "sh"]).args(argv);
+        if systemd {
+            // Control groups are seen from where a process was when it got a view of its own.
+            let cgroup = self.layers.path().join("cgroup");
+            let into = format!(
+                "mkdir -p {c}\nmount -t cgroup2 cgroup2 {c}\nmkdir -p {c}/{name}\necho $$ > {c}/{name}/cgroup.procs\numount {c}\n\
+                 exec unshare --pid --fork --uts --ipc --cgroup --mount --propagation private sh -euc \"$@\"",
+                c = quoted(text(&cgroup)),
+                name = self.cgroup(),
+            );
+            command.args(["--mount", "--propagation", "private", "sh", "-euc", &into, "sh", &script, "sh"]);
+        } else {
+            command.args(["--mount", "--propagation", "private", "sh", "-euc", &script, "sh"]).args(argv);
+        }
         command.stdin(Stdio::null()).stderr(console.try_clone().expect("a file can be shared")).stdout(console);
         let stands = self.dir.join("stands");
         drop(std::fs::remove_file(&stands));
@@ -160,10 +210,57 @@ impl Machine {
             );
             stands.exists()
         });
-        let place = format!("/proc/{}/ns/mnt", main.id());
+        let mut init = main.id();
+        if systemd {
+            let children = format!("/proc/{init}/task/{init}/children");
+            let child = std::fs::read_to_string(&children).expect("the main process is alive");
+            init = child.trim().parse().unwrap_or_else(|_| panic!("no first process: {}", self.console()));
+        }
+        let kind = if systemd { "pid" } else { "mnt" };
+        let place = format!("/proc/{init}/ns/{kind}");
         let pin = std::fs::File::open(&place).expect("the main process is alive, or a zombie of ours");
         let namespace = std::fs::read_link(&place).expect("the main process is alive, or a zombie of ours");
-        self.running = Some(Powered { main, namespace, _pin: pin });
+        self.running = Some(Powered { main, init, kind, namespace, _pin: pin });
+    }
+
+    /// Of the machine, in the unified hierarchy.
+    fn cgroup(&self) -> String {
+        self.layers.path().file_name().expect("it has a name").to_string_lossy().into_owned()
+    }
+
+    /// The unit of a systemd that has nothing but what a server with SSH needs, and this.
+    fn install(&self, argv: &[&str]) {
+        let start = argv.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" ");
+        let service = format!(
+            "[Unit]\nAfter=dbus.service systemd-logind.service\n[Service]\nExecStart={start}\nKillMode=process\nRuntimeDirectory=sshd\n\
+             StandardOutput=append:{console}\nStandardError=append:{console}\n",
+            console = text(&self.dir.join("console"))
+        );
+        self.put("/etc/systemd/system/lab.service", service, 0o644);
+        // Nothing of what is enabled on this computer.
+        let units = self.layer().join("etc/systemd/system");
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&units, "trusted.overlay.opaque", b"y", flags).expect("root may mark its own directory");
+        // What is to come with a boot is wanted by it.
+        let multi_user = "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\nWants=dbus.service \
+                          systemd-logind.service lab.service\n";
+        self.put("/etc/systemd/system/multi-user.target", multi_user, 0o644);
+        // They would alter the kernel, which is this computer's.
+        for unit in ["systemd-sysctl.service", "systemd-modules-load.service", "systemd-udevd.service"] {
+            let link = units.join(unit);
+            if link.symlink_metadata().is_err() {
+                std::os::unix::fs::symlink("/dev/null", link).expect("our own layer can be written to");
+            }
+        }
+        // It would sweep `/tmp`, into which this computer's folders are bound.
+        self.put("/etc/tmpfiles.d/tmp.conf", "", 0o644);
+        self.put("/etc/fstab", "", 0o644);
+        self.put("/etc/machine-id", "", 0o444);
+    }
+
+    /// Whether its first process is systemd.
+    pub fn has_systemd(&self) -> bool {
+        self.spec.systemd
     }
 
     /// What the main process wrote.
@@ -177,7 +274,7 @@ impl Machine {
     ///
     /// When the machine is off.
     pub fn pid(&self) -> u32 {
-        self.running.as_ref().expect("the machine is on").main.id()
+        self.running.as_ref().expect("the machine is on").init
     }
 
     /// All processes of the machine.
@@ -185,7 +282,8 @@ impl Machine {
         let Some(on) = &self.running else { return Vec::new() };
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let ids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-        ids.filter(|id| std::fs::read_link(format!("/proc/{id}/ns/mnt")).is_ok_and(|ns| ns == on.namespace)).collect()
+        ids.filter(|id| std::fs::read_link(format!("/proc/{id}/ns/{}", on.kind)).is_ok_and(|ns| ns == on.namespace))
+            .collect()
     }
 
     /// Sends a signal to all processes of the machine.
@@ -215,6 +313,17 @@ impl Machine {
             self.processes().is_empty()
         });
         self.running = None;
+        if self.spec.systemd {
+            let script =
+                "mount -t cgroup2 cgroup2 \"$1\"; find \"$1/$2\" -depth -type d -exec rmdir {} \\; ; umount \"$1\"";
+            let place = self.layers.path().join("cgroup");
+            // What is left is empty.
+            drop(
+                Command::new("unshare")
+                    .args(["--mount", "sh", "-c", script, "sh", text(&place), &self.cgroup()])
+                    .output(),
+            );
+        }
     }
 
     /// Gives the machine another boot id, as a reboot does. While it is on, its processes see the old one.
@@ -237,7 +346,11 @@ impl Machine {
     pub fn run(&self, argv: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         // `--wd` alone: the main process' own directory, which is `/` as the machine sees it.
-        command.args(["-t", &self.pid().to_string(), "--mount", "--net", "--root", "--wd", "--"]).args(argv);
+        command.args(["-t", &self.pid().to_string(), "--mount", "--net", "--root", "--wd"]);
+        if self.spec.systemd {
+            command.args(["--pid", "--uts", "--ipc", "--cgroup"]);
+        }
+        command.arg("--").args(argv);
         command.env_clear().envs([
             ("LC_ALL", "C"),
             ("HOME", "/root"),

@@ -51,7 +51,8 @@ impl Microk8s {
         let commons = open_temp_dir("runbook-microk8s-", &std::env::temp_dir());
         // One directory for all of them, in which each machine has its own (see below): containerd's own layers may not lie on an
         // overlay.
-        let mut spec = MachineSpec { binds: vec![(commons.path().to_owned(), commons.path().to_owned())], netns: None };
+        let common = (commons.path().to_owned(), commons.path().to_owned());
+        let mut spec = MachineSpec { binds: vec![common], ..MachineSpec::default() };
         spec.binds.extend(binds.iter().map(|(from, to)| ((*from).to_owned(), PathBuf::from(to))));
         let lab = SshLab::start_with(n, spec);
         let nodes = Self { lab, commons };

@@ -104,16 +104,44 @@ impl SshLab {
     ///
     /// When one does not start.
     pub fn start_on_lan(n: usize, renderer: Renderer) -> Self {
+        Self::on_lan(n, renderer, false)
+    }
+
+    /// The same with machines whose first process is systemd, and which end everything that a session leaves behind when it ends
+    /// (`KillUserProcesses`), whoever's it is.
+    ///
+    /// # Panics
+    ///
+    /// When one does not start.
+    pub fn start_on_lan_with_systemd(n: usize, renderer: Renderer) -> Self {
+        Self::on_lan(n, renderer, true)
+    }
+
+    fn on_lan(n: usize, renderer: Renderer, systemd: bool) -> Self {
         let mut lab = Self::empty();
         let mut lan = Lan::create();
         for i in 1..=u8::try_from(n).expect("a lab has at most 250 hosts") {
-            let spec = MachineSpec { netns: Some(lan.plug()), ..MachineSpec::default() };
+            let spec = MachineSpec { netns: Some(lan.plug()), systemd, ..MachineSpec::default() };
             let mut host = lab.prepare(&format!("h{i}"), lan.at(i), 22, spec);
-            lan.furnish(&host.machine, renderer, lan.at(i));
+            lan.furnish(&host.machine, renderer, lan.at(i), systemd);
             host.on_lan = true;
-            host.configure("");
+            if systemd {
+                let strict = "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=\n";
+                host.machine.put("/etc/systemd/logind.conf.d/lab.conf", strict, 0o644);
+                let network = match renderer {
+                    Renderer::Netplan | Renderer::Dhcp => "systemd-networkd.service",
+                    Renderer::NetworkManager => "NetworkManager.service",
+                };
+                let wants = format!("[Unit]\nWants={network}\n");
+                host.machine.put("/etc/systemd/system/lab.service.d/network.conf", wants, 0o644);
+                // Sessions are logind's to know.
+                host.configure("UsePAM yes");
+            } else {
+                host.configure("");
+            }
             host.start();
-            wait_until("the host has its address", Duration::from_secs(30), || host.answers());
+            let limit = Duration::from_secs(if systemd { 120 } else { 30 });
+            wait_until("the host has its address", limit, || host.answers());
             lab.hosts.push(host);
         }
         lab.lan = Some(lan);
@@ -377,10 +405,12 @@ impl SshHost {
     /// When it does not within 30 seconds, or is on already.
     pub fn start(&mut self) {
         let (config, log) = (self.dir.join("sshd_config"), self.dir.join("log"));
-        let boot: &[&str] = if self.on_lan { &["sh", "-c", Lan::BOOT, "sh"] } else { &[] };
+        let boot: &[&str] =
+            if self.on_lan && !self.machine.has_systemd() { &["sh", "-c", Lan::BOOT, "sh"] } else { &[] };
         self.machine.power_on(&[boot, &["/usr/sbin/sshd", "-D", "-f", text(&config), "-E", text(&log)]].concat());
         let before = self.logged("Server listening on ");
-        wait_until(&format!("sshd of {} listens", self.name), Duration::from_secs(30), || {
+        let limit = Duration::from_secs(if self.machine.has_systemd() { 120 } else { 30 });
+        wait_until(&format!("sshd of {} listens", self.name), limit, || {
             assert!(
                 !self.machine.processes().is_empty(),
                 "sshd of {} ended: {}{}",

@@ -1,4 +1,4 @@
-//! A wire to a server that is far away, and that counts what a client sends over it.
+//! A wire to a server that is far away, that counts what a client sends over it, and that breaks where it is told to.
 //!
 //! Both directions hold each piece of data back for half of the round trip: delay alone, without limits of bandwidth. What is
 //! written is encrypted, but cause and effect are not: a piece of the client can answer only what was delivered to the client before,
@@ -26,6 +26,24 @@ pub struct Wire {
     accepting: Option<JoinHandle<()>>,
 }
 
+/// What goes wrong with the connection on which it happens. Those that are made afterwards are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Both ends find it reset, in the middle of a piece.
+    Reset,
+    /// Nothing arrives any more at either end, and neither is told: it is half open for as long as they like.
+    Silence,
+}
+
+/// A direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the client.
+    ToServer,
+    /// To the client.
+    ToClient,
+}
+
 /// What went over a wire, all its connections together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -47,6 +65,15 @@ struct Shared {
     logins: Logins,
     over: AtomicBool,
     counted: Mutex<Counted>,
+    trap: Mutex<Option<Trap>>,
+}
+
+/// A fault that waits.
+struct Trap {
+    fault: Fault,
+    way: Way,
+    /// Bytes that still arrive.
+    left: usize,
 }
 
 #[derive(Default)]
@@ -70,6 +97,8 @@ struct Connection {
     hung_up: bool,
     /// Nothing more comes from anybody.
     ended: bool,
+    /// Nothing arrives any more.
+    silent: bool,
     /// Both ends, to cut them.
     ends: Vec<TcpStream>,
 }
@@ -79,12 +108,6 @@ struct Piece {
     due: Instant,
     depth: usize,
     bytes: Vec<u8>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    ToServer,
-    ToClient,
 }
 
 impl Wire {
@@ -99,8 +122,9 @@ impl Wire {
             TcpListener::bind((*server.ip(), 0)).unwrap_or_else(|e| panic!("binding a port of {}: {e}", server.ip()));
         let port = listener.local_addr().expect("a bound listener has an address").port();
         let counted = Mutex::new(Counted { before: logins(), connections: Vec::new() });
-        let shared =
-            Arc::new(Shared { server, round_trip, logins: Box::new(logins), over: AtomicBool::new(false), counted });
+        let over = AtomicBool::new(false);
+        let trap = Mutex::default();
+        let shared = Arc::new(Shared { server, round_trip, logins: Box::new(logins), over, counted, trap });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.accept(&listener)
@@ -111,6 +135,17 @@ impl Wire {
     /// Where a client connects to.
     pub fn address(&self) -> SocketAddrV4 {
         self.address
+    }
+
+    /// Once this many bytes more have arrived at that end, over any of its connections, the one that brought the last of them breaks. Takes
+    /// the place of a fault that has not come yet.
+    pub fn break_after(&self, bytes: usize, way: Way, fault: Fault) {
+        *lock(&self.shared.trap) = Some(Trap { fault, way, left: bytes });
+    }
+
+    /// Whether the last fault has come; one that has not is taken away.
+    pub fn broke(&self) -> bool {
+        lock(&self.shared.trap).take().is_none()
     }
 
     /// What went over it since it was made, or asked this before. Waits until all connections have ended.
@@ -240,11 +275,23 @@ impl Shared {
                 }
                 Way::ToClient => {}
             }
+            let silent = known.silent;
             drop(known);
-            let arrived = match piece.bytes.as_slice() {
+            let (bytes, fault) = if silent { (&[][..], None) } else { self.sprung(way, &piece.bytes) };
+            let arrived = match bytes {
+                [] if silent || !piece.bytes.is_empty() => Ok(()),
                 [] => to.shutdown(Shutdown::Write),
                 bytes => to.write_all(bytes),
             };
+            match fault {
+                Some(Fault::Reset) => {
+                    lock(connection).reset();
+                    return;
+                }
+                // What comes is read, and goes nowhere.
+                Some(Fault::Silence) => lock(connection).silent = true,
+                None => {}
+            }
             if arrived.is_err() {
                 lock(connection).cut();
                 return;
@@ -253,7 +300,36 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// How much of a piece arrives, and what happens then.
+    fn sprung<'a>(&self, way: Way, bytes: &'a [u8]) -> (&'a [u8], Option<Fault>) {
+        let mut trap = lock(&self.trap);
+        match &mut *trap {
+            Some(waiting) if waiting.way == way && waiting.left <= bytes.len() => {
+                let (left, fault) = (waiting.left, waiting.fault);
+                *trap = None;
+                (&bytes[..left], Some(fault))
+            }
+            Some(waiting) if waiting.way == way => {
+                waiting.left -= bytes.len();
+                (bytes, None)
+            }
+            Some(_) | None => (bytes, None),
+        }
+    }
+}
+
 impl Connection {
+    /// Neither end gets a farewell: what is closed without lingering sends a reset.
+    fn reset(&mut self) {
+        self.silent = true;
+        for end in self.ends.drain(..) {
+            rustix::net::sockopt::set_socket_linger(&end, Some(Duration::ZERO)).expect("a socket of ours");
+            // Wakes our own readers, and tells the other side nothing.
+            drop(end.shutdown(Shutdown::Read));
+        }
+    }
+
     fn cut(&self) {
         for end in &self.ends {
             // What has ended already needs no cutting.
@@ -295,6 +371,45 @@ mod tests {
             }
         });
         SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    }
+
+    #[test]
+    fn it_breaks_where_it_is_told_to() {
+        use std::io::ErrorKind;
+        let wire = Wire::to(server(Arc::default()), Duration::ZERO, || 0);
+        let connect = || {
+            let stream = TcpStream::connect(wire.address()).expect("the wire listens");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket of ours");
+            stream
+        };
+        let answer = |mut stream: &TcpStream, bytes: usize| {
+            let mut answer = vec![0; bytes];
+            stream.read_exact(&mut answer).map(|()| answer)
+        };
+        // The whole first answer and a byte of the second, then a reset; the next connection is good.
+        wire.break_after(4, Way::ToClient, Fault::Reset);
+        let first = connect();
+        (&first).write_all(b"ab\nabc\n").expect("it goes out");
+        let got = answer(&first, 4).or_else(|error| {
+            if error.kind() == ErrorKind::ConnectionReset { Ok(b"ab\na".to_vec()) } else { Err(error) }
+        });
+        assert_eq!(got.expect("four bytes, unless the reset was faster"), b"ab\na");
+        assert_eq!(answer(&first, 1).expect_err("it is reset").kind(), ErrorKind::ConnectionReset);
+        assert!(wire.broke());
+        let second = connect();
+        (&second).write_all(b"ab\n").expect("it goes out");
+        assert_eq!(answer(&second, 3).expect("it is answered"), b"ab\n");
+        // Nothing comes, and nobody is told.
+        wire.break_after(1, Way::ToServer, Fault::Silence);
+        (&second).write_all(b"abc\n").expect("it goes out");
+        second.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket of ours");
+        assert!(matches!(answer(&second, 1).expect_err("silence").kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        assert!(wire.broke());
+        let third = connect();
+        (&third).write_all(b"ab\n").expect("it goes out");
+        assert_eq!(answer(&third, 3).expect("it is answered"), b"ab\n");
+        wire.break_after(1000, Way::ToClient, Fault::Reset);
+        assert!(!wire.broke(), "it did not come, and does not any more");
     }
 
     /// Sends these pieces, each once all lines were answered that it expects before it.

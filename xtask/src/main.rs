@@ -4,7 +4,8 @@
 //!
 //! 1. SEEDS evenings (10,000 where left out) in the simulated world, in which calls are lost or take hours, and the process is killed and
 //!    gone on with at once or days later; how many sessions, cuts and hours that were is told;
-//! 2. runs on real SSH hosts, on nodes with containerd and with pulumi, killed after every record of their journals and resumed;
+//! 2. runs on real SSH hosts, on nodes with containerd and with pulumi, killed after every record of their journals and resumed, or with their
+//!    connections broken in many more places;
 //! 3. runs on a real Kubernetes, killed before and after every change, resumed and taken back; and `runbooks/dr.toml`, killed after every
 //!    record and resumed, which takes hours.
 //! 4. every fuzz target with new inputs, ten minutes each; `cargo xtask soak fuzz [SECONDS]` does this alone.
@@ -109,7 +110,12 @@ fn program() -> bool {
 }
 
 fn hosts() -> bool {
-    let parts = [("e2e_ssh", "durable"), ("e2e_registry", "killed_on_the_way"), ("e2e_pulumi", "killed_on_the_way")];
+    let parts = [
+        ("e2e_ssh", "durable"),
+        ("e2e_ssh", "wires"),
+        ("e2e_registry", "killed_on_the_way"),
+        ("e2e_pulumi", "killed_on_the_way"),
+    ];
     program()
         && parts.iter().all(|(test, part)| {
             let args = ["test", "--package", "runbook-tests", "--features", "lab-ssh", "--test", test, part];

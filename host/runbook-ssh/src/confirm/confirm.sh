@@ -52,7 +52,11 @@ run() {
 # Nothing more will happen by itself; what may hold secrets goes, what tells how it ended stays.
 tidy() {
   rm -f "$units/multi-user.target.wants/$boot.service" "$units/$boot.service" 2>/dev/null
-  if systemd; then systemctl stop "$revert.timer" 2>/dev/null; fi
+  if systemd; then
+    systemctl stop "$revert.timer" 2>/dev/null
+    # Where something made systemd read it meanwhile, as netplan does, it is to be forgotten, too.
+    [ "$(systemctl show -p LoadState --value "$boot.service" 2>/dev/null)" != loaded ] || systemctl daemon-reload 2>/dev/null
+  fi
   [ "$verb" = watch ] || end watch
   rm -rf "$d/commit" "$d/revert" "$d/commit.in" "$d/revert.in" "$d/commit.d" "$d/revert.d"
 }
