@@ -23,7 +23,7 @@ impl Harness {
                 Some(true) => &[How::Before, How::After, How::During],
             };
             for how in hows {
-                let name = format!("{after}:{}", name(*how));
+                let name = trial(after, *how);
                 if self.is_meant(&name) {
                     self.cut(case, undisturbed, (after, *how), &name, &mut tried).await?;
                 }
@@ -83,15 +83,17 @@ struct Cuts {
     stuck: usize,
 }
 
-fn name(how: How) -> &'static str {
-    match how {
+/// The name of a trial.
+pub(crate) fn trial(after: u64, how: How) -> String {
+    let how = match how {
         How::Before => "before",
         How::After => "after",
         How::During => "during",
-    }
+    };
+    format!("{after}:{how}")
 }
 
-fn words((record, how): (u64, How)) -> String {
+pub(crate) fn words((record, how): (u64, How)) -> String {
     match how {
         How::Before => format!("cut off after record {record}"),
         How::After => format!("cut off when the change of record {record} was done and its answer not heard"),
@@ -100,7 +102,7 @@ fn words((record, how): (u64, How)) -> String {
 }
 
 /// How often each change was made that cannot be taken back.
-fn irreversible(state: &State) -> BTreeMap<String, usize> {
+pub(crate) fn irreversible(state: &State) -> BTreeMap<String, usize> {
     let mut count = BTreeMap::new();
     for done in &state.done {
         if let Act::Ssh(SshAct::Run { pipeline, undo: Undo::Irreversible(_), .. }) = &done.act {

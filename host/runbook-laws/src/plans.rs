@@ -67,11 +67,11 @@ impl Harness {
 }
 
 /// A change as it was planned or made.
-struct Step<'a> {
-    text: String,
-    act: &'a runbook_model::call::Act,
-    diff: &'a Diff,
-    perhaps: bool,
+pub(crate) struct Step<'a> {
+    pub(crate) text: String,
+    pub(crate) act: &'a runbook_model::call::Act,
+    pub(crate) diff: &'a Diff,
+    pub(crate) perhaps: bool,
 }
 
 impl Step<'_> {
@@ -102,7 +102,7 @@ fn instances(records: &[Record]) -> BTreeSet<Instance> {
 }
 
 /// Instances whose plan says that it does not know all.
-fn open(records: &[Record]) -> BTreeSet<Instance> {
+pub(crate) fn open(records: &[Record]) -> BTreeSet<Instance> {
     let open = records.iter().filter_map(|record| match &record.event {
         Event::StepFinished { instance, outcome: StepOutcome::MayChange, .. }
         | Event::Looked { instance, response: Err(CallError::Unknown(_)), .. }
@@ -113,19 +113,19 @@ fn open(records: &[Record]) -> BTreeSet<Instance> {
 }
 
 /// Where the post-conditions of an instance were looked at.
-fn proofs(records: &[Record], of: &Instance) -> Option<u64> {
+pub(crate) fn proofs(records: &[Record], of: &Instance) -> Option<u64> {
     let verifying = |record: &&Record| matches!(&record.event, Event::Verifying { instance } if instance == of);
     records.iter().find(verifying).map(|record| record.seq)
 }
 
 /// What was planned without a doubt and not made.
-fn missing(planned: &[Step], applied: &[Step]) -> Option<String> {
+pub(crate) fn missing(planned: &[Step], applied: &[Step]) -> Option<String> {
     let sure = planned.iter().filter(|step| !step.perhaps);
     let missing = sure.into_iter().find(|step| !applied.iter().any(|made| made.act == step.act))?;
     Some(format!("the plan says without a doubt: {}; apply does not do it", missing.text))
 }
 
-fn different(planned: &[Step], applied: &[Step]) -> Option<String> {
+pub(crate) fn different(planned: &[Step], applied: &[Step]) -> Option<String> {
     let count = planned.len().max(applied.len());
     (0..count).find_map(|place| match (planned.get(place), applied.get(place)) {
         (Some(step), Some(made)) if step.is(made) => None,

@@ -174,6 +174,7 @@ fn altered(
     }
     let Some(mut patch) = patch.filter(Value::is_object) else { return Ok(Vec::new()) };
     refuse_references(object, &patch)?;
+    refuse_loss(object, &patch, current)?;
     if let Some(version) = current.pointer("/metadata/resourceVersion") {
         // Whoever changes it between this look and the patch makes it a conflict.
         patch["metadata"]["resourceVersion"] = version.clone();
@@ -311,6 +312,19 @@ fn refuse_references(object: &ObjectRef, value: &Value) -> Result<(), Conflict> 
     match holds_one(value) {
         true => Err(Conflict::ByHand(format!("{object} had a field `$secret` or `$text`, which is not written back"))),
         false => Ok(()),
+    }
+}
+
+/// A volume that no claim holds any more would go with its data as soon as its policy says so again.
+fn refuse_loss(object: &ObjectRef, patch: &Value, current: &Value) -> Result<(), Conflict> {
+    let is_volume = object.kind.group.is_empty() && object.kind.kind == "PersistentVolume";
+    let policy = text(patch, "/spec/persistentVolumeReclaimPolicy");
+    let is_let_go = matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
+    match policy.filter(|policy| is_volume && is_let_go && *policy != "Retain") {
+        Some(policy) => Err(Conflict::Irreversible(format!(
+            "no claim holds {object} any more, and with its former reclaim policy {policy} its data would be deleted"
+        ))),
+        None => Ok(()),
     }
 }
 

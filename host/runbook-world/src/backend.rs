@@ -94,6 +94,9 @@ impl Backend for World {
             touched: differences(&before, &state),
         };
         state.done.push(done);
+        let undescribed: Vec<String> =
+            state.clusters.values_mut().flat_map(|it| std::mem::take(&mut it.gaps)).collect();
+        state.gaps.extend(undescribed);
         if fate == Fate::Unheard { Err(no_answer()) } else { response }
     }
 

@@ -395,3 +395,29 @@ fn a_pod_that_ran_has_to_run_again_before_anything_is_taken_back_in_it() {
     assert_eq!(awaited(&KubeAct::Evict { pod, timeout_ms: 1 }, &controlled), None);
     assert_eq!(awaited(&delete(&object("", "ConfigMap")), &map("u", "1", &json!({}))), None);
 }
+
+#[test]
+fn a_volume_that_was_let_go_keeps_its_data() {
+    let volume = |policy: &str, phase: &str| {
+        json!({"kind": "PersistentVolume", "metadata": {"resourceVersion": "1"}, "status": {"phase": phase},
+            "spec": {"persistentVolumeReclaimPolicy": policy}})
+    };
+    let patch = KubeAct::Patch {
+        object: object("", "PersistentVolume"),
+        patch_type: PatchType::Merge,
+        patch: json!({}),
+        subresource: None,
+    };
+    let back = |before: &str, phase: &str| {
+        let prior = recorded(Some(&volume(before, "Bound")), Some(&volume("Retain", "Bound")));
+        take_back(&patch, &prior, Some(&volume("Retain", phase)))
+    };
+    assert!(matches!(back("Delete", "Bound"), Ok(acts) if acts.len() == 1));
+    for phase in ["Released", "Failed"] {
+        let refused = back("Delete", phase);
+        assert!(
+            matches!(&refused, Err(Conflict::Irreversible(why)) if why.contains("data would be deleted")),
+            "{refused:?}"
+        );
+    }
+}
