@@ -6,7 +6,7 @@ use runbook_model::event::{Event, RunOutcome, Verb};
 use runbook_model::words;
 use runbook_world::{State, Thing, differences};
 
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
 
 /// Something that is not as it was left.
@@ -30,7 +30,7 @@ impl Harness {
         }
         let again = made(&records).find(|made| !made.change.effect.repeats && !self.is_fleeting(case, made.instance));
         if let Some(made) = again {
-            let what = format!("the second apply changes something: {}", words::request(made.request));
+            let what = format!("the second apply changes something: {}", short(&words::request(made.request)));
             return Err(Breach::of(what).after(calls(&records, made.seq)).into());
         }
         Ok(Judgement::holds(1))

@@ -3,7 +3,7 @@
 use runbook_model::event::{Event, Record, Verb};
 use runbook_model::{delta, words};
 
-use crate::evening::{Evening, Undisturbed, calls};
+use crate::evening::{Evening, Undisturbed, calls, short};
 use crate::hostile::{Hostile, Manner};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
 
@@ -74,7 +74,8 @@ impl Harness {
 pub(crate) fn denied(records: &[Record]) -> Option<Breach> {
     records.iter().find_map(|record| match &record.event {
         Event::Denied { instance, request, reason, .. } => {
-            let what = format!("{instance} asks for what it is not granted: {} ({reason})", words::request(request));
+            let what =
+                format!("{instance} asks for what it is not granted: {} ({reason})", short(&words::request(request)));
             Some(Breach::of(what).after(calls(records, record.seq)))
         }
         _ => None,

@@ -7,7 +7,7 @@ use runbook_model::event::{Diff, Event, Instance, Record, StepOutcome, Verb};
 use runbook_model::words;
 use runbook_world::differences;
 
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried};
 
 impl Harness {
@@ -47,7 +47,7 @@ impl Harness {
                     is(made.instance) && !(made.change.effect.repeats && proofs.is_some_and(|seq| seq < made.seq))
                 })
                 .map(|made| Step {
-                    text: words::request(made.request),
+                    text: short(&words::request(made.request)),
                     act: &made.change.act,
                     diff: made.diff,
                     perhaps: false,
@@ -84,7 +84,7 @@ fn planned<'a>(records: &'a [Record], is: &dyn Fn(&Instance) -> bool) -> Vec<Ste
     let planned = records.iter().filter_map(|record| match &record.event {
         Event::Planned { instance, request, diff, perhaps, .. } if is(instance) => match &request.call {
             runbook_model::call::Call::Change(change) => {
-                Some(Step { text: words::request(request), act: &change.act, diff, perhaps: *perhaps })
+                Some(Step { text: short(&words::request(request)), act: &change.act, diff, perhaps: *perhaps })
             }
             _ => None,
         },

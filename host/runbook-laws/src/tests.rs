@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::back::{by_hand, left, notes, touched};
 use crate::contained::denied;
 use crate::cuts::{irreversible, trial, words};
-use crate::evening::{calls, failure, made};
+use crate::evening::{calls, failure, made, short};
 use crate::plans::{Step, different, missing, open, proofs};
 use crate::{Breach, Judgement, Law, Trouble, judged};
 
@@ -227,6 +227,18 @@ fn a_breach_shows_the_last_calls_and_nothing_after_it() {
         assert_eq!((number(shown.first()).unwrap_or_default(), number(shown.last())), (first, last), "{up_to}");
         assert!(shown.len() <= 12);
     }
+}
+
+#[test]
+fn a_script_is_one_line_with_what_it_was_given() {
+    let script = format!("sh -c # Takes an address.\n{}static-ip eth0 free 192.0.2.1 on n1", "true\n".repeat(50));
+    let line = short(&script);
+    assert!(
+        line.starts_with("sh -c # Takes an address. true") && line.ends_with("static-ip eth0 free 192.0.2.1 on n1")
+    );
+    assert!(line.len() < 150 && !line.contains('\n') && line.contains(" ... "), "{line}");
+    assert_eq!(short("write /etc/x on n1"), "write /etc/x on n1");
+    assert_eq!(short(&"é".repeat(200)).chars().count(), 145);
 }
 
 #[test]

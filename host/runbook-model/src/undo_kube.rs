@@ -207,8 +207,11 @@ fn scaled(
 
 /// It was deleted by us: made again, where nobody else does that and nothing was lost with it.
 fn deleted(object: &ObjectRef, live: &Value, current: Option<&Value>) -> Result<Vec<KubeAct>, Conflict> {
-    if controlled(live) || ended(live) {
+    if controlled(live) {
         return Ok(Vec::new());
+    }
+    if ended(live) && current.is_none() {
+        return Err(Conflict::Irreversible(format!("{object} had ended, and would run again if it were made again")));
     }
     let manifest = manifest_of(live);
     let uid = |object: &Value| text(object, "/metadata/uid").map(str::to_owned);

@@ -52,6 +52,17 @@ fn what_was_there_before_is_managed_by_somebody_else() {
 }
 
 #[test]
+fn empty_annotations_are_none() {
+    let mut cluster = Cluster::default();
+    cluster.add(map(&json!({}))).expect("an object");
+    let before = cluster.object(&key(&name())).cloned().expect("it is there");
+    let body = json!({"metadata": {"annotations": {"a": null}, "labels": {}}});
+    let patch = Patch { object: &name(), kind: PatchType::Merge, body: &body, subresource: None };
+    let after = cluster.patch(&patch, "we").expect("it is there");
+    assert_eq!(after["metadata"], before["metadata"], "it is the same object in the same version");
+}
+
+#[test]
 fn absent_is_said_of_served_kinds_alone() {
     let mut cluster = Cluster::default();
     assert_eq!(cluster.get(&name()), Ok(None));

@@ -74,6 +74,10 @@ impl Cluster {
 
     /// Keeps what was written, with another version where it is something else; gives it as the answer has it, before any controller came.
     fn store(&mut self, name: &ObjectRef, mut object: Object, before: &Value) -> Result<Value, CallError> {
+        // What is empty there is as if it were left out.
+        if let Some(metadata) = object.live["metadata"].as_object_mut() {
+            metadata.retain(|name, value| !(matches!(name.as_str(), "annotations" | "labels") && *value == json!({})));
+        }
         if comparable(&object.live) != comparable(before) || object.live["status"] != before["status"] {
             object.live["metadata"]["resourceVersion"] = json!(self.next().to_string());
         }
