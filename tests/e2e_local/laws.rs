@@ -74,6 +74,7 @@ fn each_law_that_is_broken_is_found_out() {
         ("forgets", 5, "after the undo, /srv/log on n1 is not as it was before"),
         ("blind", 6, "somebody undid /srv/data on n1, and neither converge nor verify notices"),
         ("reaches", 7, "asks for what it is not granted: read /etc/shadow on n1"),
+        ("strays", 7, "--at harm:0"),
         ("panics", 7, "the plugin crashed"),
         ("spins", 7, "it made more than 5000 calls"),
         ("tells", 7, "the secret `token` stands in the journal"),

@@ -7,7 +7,7 @@ use runbook_model::event::{Event, Instance, Record, RunOutcome, Verb};
 use runbook_world::{How, State, Thing, differences};
 
 use crate::cuts::{trial, words};
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
 
 /// The trial that is not cut off.
@@ -15,7 +15,7 @@ const WHOLE: &str = "whole";
 
 impl Harness {
     pub(crate) async fn undoes(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
-        let (mut trials, mut stuck, mut notes) = (0, 0, BTreeSet::new());
+        let (mut trials, mut stuck, mut notes) = (0, Vec::new(), BTreeSet::new());
         if self.is_meant(WHOLE) {
             trials += 1;
             match self.undone(case, None, WHOLE).await? {
@@ -34,12 +34,15 @@ impl Harness {
                 let name = trial(made.seq, how);
                 if self.is_meant(&name) {
                     trials += 1;
-                    let undone = self.undone(case, Some((made.seq, how)), &name).await?;
-                    stuck += usize::from(matches!(undone, Undone::Stuck { .. }));
+                    if let Undone::Stuck { why, .. } = self.undone(case, Some((made.seq, how)), &name).await? {
+                        stuck.push(format!("after {name}: {}", short(&why)));
+                    }
                 }
             }
         }
-        let stuck = (stuck > 0).then(|| format!("after {stuck} of {trials} runs the undo ended stuck, and said why"));
+        let stuck = stuck.first().map(|first| {
+            format!("the undo of {} of {trials} runs that were cut off ended stuck; {first}", stuck.len())
+        });
         Ok(Judgement::Holds { trials, notes: notes.into_iter().chain(stuck).collect() })
     }
 

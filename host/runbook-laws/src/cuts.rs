@@ -6,12 +6,12 @@ use runbook_model::call::{Act, SshAct, Undo};
 use runbook_model::event::{RunOutcome, Verb};
 use runbook_world::{How, State, differences};
 
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
 
 impl Harness {
     pub(crate) async fn resumes(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
-        let mut tried = Cuts { trials: 0, stuck: 0 };
+        let mut tried = Cuts::default();
         let last = undisturbed.records.last().map_or(0, |record| record.seq);
         let changes: BTreeMap<u64, bool> =
             made(&undisturbed.records).map(|made| (made.seq, made.is_process())).collect();
@@ -30,7 +30,8 @@ impl Harness {
             }
         }
         let Cuts { trials, stuck } = tried;
-        let notes = (stuck > 0).then(|| format!("after {stuck} of {trials} cuts it ended stuck, and said why"));
+        let notes =
+            stuck.first().map(|first| format!("after {} of {trials} cuts it ended stuck; {first}", stuck.len()));
         Ok(Judgement::Holds { trials, notes: notes.into_iter().collect() })
     }
 
@@ -57,7 +58,8 @@ impl Harness {
         match ended.outcome {
             RunOutcome::Succeeded => {}
             RunOutcome::Stuck => {
-                tried.stuck += 1;
+                let why = failure(&evening.records()).unwrap_or_default();
+                tried.stuck.push(format!("after {name}: {}", short(&why)));
                 return Ok(());
             }
             RunOutcome::Failed | RunOutcome::Cancelled => {
@@ -78,9 +80,11 @@ impl Harness {
     }
 }
 
+#[derive(Default)]
 struct Cuts {
     trials: usize,
-    stuck: usize,
+    /// After which of them a person was needed, and why.
+    stuck: Vec<String>,
 }
 
 /// The name of a trial.

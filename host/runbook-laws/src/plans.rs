@@ -61,8 +61,10 @@ impl Harness {
                 return Err(Breach::of(format!("{instance}: {what}")).after(calls(&records, u64::MAX)).into());
             }
         }
-        let notes = open.iter().map(|instance| format!("{instance}: its plan says that more may change"));
-        Ok(Judgement::Holds { trials: 1, notes: notes.collect() })
+        let open: Vec<String> = open.iter().map(ToString::to_string).collect();
+        let note =
+            (!open.is_empty()).then(|| format!("as the plan says, more may change than it shows: {}", open.join(", ")));
+        Ok(Judgement::Holds { trials: 1, notes: note.into_iter().collect() })
     }
 }
 
