@@ -291,7 +291,9 @@ impl Unwinding<'_> {
         if (self.scope.spares)(&entry.instance) {
             return Ok(Ok(Some(Fate::Left("its step says `undo = \"none\"`".to_owned()))));
         }
-        if let Some(object) = self.replaced(&entry.instance) {
+        if !self.scope.redo
+            && let Some(object) = self.replaced(&entry.instance)
+        {
             return Ok(Ok(Some(Fate::Left(format!(
                 "{object} was deleted and made anew, and the one that was deleted cannot come back: what belongs to it stays"
             )))));

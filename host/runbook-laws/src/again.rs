@@ -51,7 +51,10 @@ impl Harness {
             }
         }
         match trials {
-            0 => Err(Trouble::Unjudged("the case leaves nothing that could be undone behind its back".to_owned())),
+            0 => Err(Trouble::Unjudged(
+                "the case leaves nothing that could be undone behind its back; `[[sabotage]]` in its world says what harm is to be noticed"
+                    .to_owned(),
+            )),
             trials => {
                 let declared =
                     case.unnoticed.iter().map(|(what, why)| format!("declared: {what} is not missed: {why}"));

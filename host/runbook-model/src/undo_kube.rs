@@ -165,7 +165,7 @@ fn altered(
     current: Option<&Value>,
 ) -> Result<Vec<KubeAct>, Conflict> {
     let Some(would) = would else { return Err(Conflict::Unrecorded(object.to_string())) };
-    let Some(current) = current else { return Err(Conflict::Gone(object.clone())) };
+    let Some(current) = current else { return Err(gone(object, would)) };
     let mut fields = Vec::new();
     let (before, left, now) = (comparable(live), comparable(would), comparable(current));
     let patch = back(Some(&before), Some(&left), Some(&now), "", &mut fields);
@@ -318,12 +318,27 @@ fn refuse_references(object: &ObjectRef, value: &Value) -> Result<(), Conflict> 
     }
 }
 
+/// Why the fields of an object are not put back that is not there any more.
+fn gone(object: &ObjectRef, left: &Value) -> Conflict {
+    match text(left, POLICY).filter(|policy| is_volume(object) && *policy != "Retain") {
+        Some(policy) => Conflict::Irreversible(format!(
+            "{object} was let go with the reclaim policy {policy}, and its data with it"
+        )),
+        None => Conflict::Gone(object.clone()),
+    }
+}
+
+/// Where a volume says what becomes of it.
+const POLICY: &str = "/spec/persistentVolumeReclaimPolicy";
+
+fn is_volume(object: &ObjectRef) -> bool {
+    object.kind.group.is_empty() && object.kind.kind == "PersistentVolume"
+}
+
 /// A volume that no claim holds any more would go with its data as soon as its policy says so again.
 fn refuse_loss(object: &ObjectRef, patch: &Value, current: &Value) -> Result<(), Conflict> {
-    let is_volume = object.kind.group.is_empty() && object.kind.kind == "PersistentVolume";
-    let policy = text(patch, "/spec/persistentVolumeReclaimPolicy");
-    let is_let_go = matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
-    match policy.filter(|policy| is_volume && is_let_go && *policy != "Retain") {
+    let is_let_go = is_volume(object) && matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
+    match text(patch, POLICY).filter(|policy| is_let_go && *policy != "Retain") {
         Some(policy) => Err(Conflict::Irreversible(format!(
             "no claim holds {object} any more, and with its former reclaim policy {policy} its data would be deleted"
         ))),

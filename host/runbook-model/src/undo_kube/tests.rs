@@ -420,4 +420,10 @@ fn a_volume_that_was_let_go_keeps_its_data() {
             "{refused:?}"
         );
     }
+    // It was to go, and went.
+    for (left, is_for_good) in [("Delete", true), ("Retain", false)] {
+        let prior = recorded(Some(&volume("Retain", "Released")), Some(&volume(left, "Released")));
+        let refused = take_back(&patch, &prior, None);
+        assert_eq!(matches!(refused, Err(Conflict::Irreversible(_))), is_for_good, "{left}: {refused:?}");
+    }
 }
