@@ -318,31 +318,32 @@ fn refuse_references(object: &ObjectRef, value: &Value) -> Result<(), Conflict> 
     }
 }
 
-/// Why the fields of an object are not put back that is not there any more.
-fn gone(object: &ObjectRef, left: &Value) -> Conflict {
-    match text(left, POLICY).filter(|policy| is_volume(object) && *policy != "Retain") {
-        Some(policy) => Conflict::Irreversible(format!(
-            "{object} was let go with the reclaim policy {policy}, and its data with it"
-        )),
-        None => Conflict::Gone(object.clone()),
-    }
-}
-
-/// Where a volume says what becomes of it.
+/// Where a volume says what becomes of it and its data when its claim is gone.
 const POLICY: &str = "/spec/persistentVolumeReclaimPolicy";
 
-fn is_volume(object: &ObjectRef) -> bool {
-    object.kind.group.is_empty() && object.kind.kind == "PersistentVolume"
+/// Whether it is a volume that goes with its data when no claim holds it.
+pub(crate) fn lets_go(volume: &Value) -> bool {
+    volume["kind"] == "PersistentVolume" && text(volume, POLICY).is_some_and(|policy| policy != "Retain")
+}
+
+/// Why the fields of an object are not put back that is not there any more.
+fn gone(object: &ObjectRef, left: &Value) -> Conflict {
+    match lets_go(left) {
+        true => Conflict::Irreversible(format!("{object} was let go, and its data with it")),
+        false => Conflict::Gone(object.clone()),
+    }
 }
 
 /// A volume that no claim holds any more would go with its data as soon as its policy says so again.
 fn refuse_loss(object: &ObjectRef, patch: &Value, current: &Value) -> Result<(), Conflict> {
-    let is_let_go = is_volume(object) && matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
-    match text(patch, POLICY).filter(|policy| is_let_go && *policy != "Retain") {
-        Some(policy) => Err(Conflict::Irreversible(format!(
-            "no claim holds {object} any more, and with its former reclaim policy {policy} its data would be deleted"
-        ))),
-        None => Ok(()),
+    let is_held = !matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
+    match text(patch, POLICY) {
+        Some(policy) if current["kind"] == "PersistentVolume" && policy != "Retain" && !is_held => {
+            Err(Conflict::Irreversible(format!(
+                "no claim holds {object} any more, and with its former reclaim policy {policy} its data would be deleted"
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
