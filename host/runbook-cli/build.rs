@@ -99,7 +99,10 @@ fn embed_projects(root: &Path, out: &Path) -> Result<(), String> {
     for language in ["python", "js"] {
         let folder = templates.join(language);
         let mut files = files_below(&folder, &folder)?;
-        files.push(("examples/settings.toml".to_owned(), rust.join("examples/settings.toml")));
+        // The same action in another language: what it is shown with and tried in is the same, too.
+        for same in ["examples/settings.toml", "cases/settings.toml", "cases/settings.world.toml"] {
+            files.push((same.to_owned(), rust.join(same)));
+        }
         embed(out, &format!("template-{language}"), &files)?;
         let mut vendor = files_below(root, &root.join("plugins").join(language).join("sdk"))?;
         // A developer's tests and builds leave things there that change all the time: each file is watched, not the folder.

@@ -37,6 +37,7 @@ fn a_new_project_is_tested_built_and_runs() {
         new(&env, language);
         let tested = author(&env, &["plugin", "test", "envs"]).ok();
         assert!(tested.stderr.contains("unit tests passed"), "{tested}");
+        tested.last_line("kept: 7 hold, 0 not judged, 0 broken");
         let wanted = env.dir().join("example.env");
         let given = format!("file={}", wanted.display());
         env.grant("envs/examples/settings.toml");

@@ -4,7 +4,7 @@ use runbook_model::event::StepOutcome;
 use runbook_tests::TestEnv;
 
 use crate::house::{ENTITY, House, TOKEN};
-use crate::support::{changes, ended, runbook, world};
+use crate::support::{built, changes, ended, runbook, world};
 
 const PROJECT: &str = "plugins/js/homeassistant";
 
@@ -81,4 +81,13 @@ fn what_it_says_arrives_as_the_reason() {
     let out = env(&gone, ENTITY).run(&["exec", "house.toml"]).code(1);
     assert!(out.stderr.contains("does not reach switch.nas_plug: it is unavailable"), "{out}");
     assert!(gone.switched().is_empty());
+}
+
+#[test]
+fn it_keeps_the_laws() {
+    let cases = runbook_tests::tests_dir().join("..").join(PROJECT).join("cases");
+    let (component, cases) = (built(PROJECT).display().to_string(), cases.display().to_string());
+    let out = world().run(&["plugin", "verify", &component, "--cases", &cases]).ok();
+    let last = out.stdout.lines().last().unwrap_or_default();
+    assert!(last.ends_with(" hold, 0 not judged, 0 broken"), "{out}");
 }

@@ -32,7 +32,11 @@ fn a_new_plugin_is_tested_built_and_run() {
     env.run(&["plugin", "new", "envs"]).ok().stderr_has("runbook plugin test envs");
     let project = env.work().join("envs");
 
-    env.run(&["plugin", "test", "envs"]).ok().stderr_has("unit tests passed").stderr_has("the component loads");
+    let tested = env.run(&["plugin", "test", "envs"]).ok();
+    tested
+        .stderr_has("unit tests passed")
+        .stderr_has("the component loads")
+        .last_line("kept: 7 hold, 0 not judged, 0 broken");
     let out = env.run(&["plugin", "build", "envs"]).ok();
     for line in ["envs/build/envs.wasm", "sha256:", "asks files.write as root ${input.path}", "The settings are there."]
     {

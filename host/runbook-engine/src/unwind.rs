@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use runbook_model::call::{Act, Call, CallError, Change, Prior, Request, Target, Timing};
+use runbook_model::call::{Act, Call, CallError, Change, KubeAct, ObjectRef, Prior, Request, Target, Timing};
 use runbook_model::event::{Event, Instance};
+use runbook_model::grant::holds_data;
 use runbook_model::history::{Entry, History, Made, What};
 use runbook_model::state::is_done;
 use runbook_model::undo::{self, Inverse};
@@ -155,6 +156,12 @@ fn was_deferred(history: &History, entry: &Entry) -> bool {
     history.stack.iter().any(|other| matches!(other.what, What::Deferred) && other.id() == entry.id())
 }
 
+/// Whether two references mean one object, in whatever version of its kind.
+fn is_same(one: &ObjectRef, other: &ObjectRef) -> bool {
+    let kind = |object: &ObjectRef| (object.kind.group.clone(), object.kind.kind.clone());
+    (kind(one), &one.namespace, &one.name) == (kind(other), &other.namespace, &other.name)
+}
+
 /// Carries out a change that waits, or brings it to its end where it had begun.
 ///
 /// # Errors
@@ -295,6 +302,13 @@ impl Unwinding<'_> {
         if (self.scope.spares)(&entry.instance) {
             return Ok(Ok(Some(Fate::Left("its step says `undo = \"none\"`".to_owned()))));
         }
+        if !self.scope.redo
+            && let Some(object) = self.replaced(&entry.instance)
+        {
+            return Ok(Ok(Some(Fate::Left(format!(
+                "{object} was deleted and made anew, and the one that was deleted cannot come back: what belongs to it stays"
+            )))));
+        }
         let Some(change) = entry.change() else { return Ok(Ok(None)) };
         let road = road(self.shared, entry, pulse);
         let response = match &made.response {
@@ -348,6 +362,28 @@ impl Unwinding<'_> {
             }
             Inverse::Kube => Ok(back.kube(change, &prior).await),
         }
+    }
+
+    /// What an instance deleted for good and made anew. To take the rest of it back would leave neither: no claim, and volumes that go.
+    fn replaced(&self, instance: &Instance) -> Option<ObjectRef> {
+        let changes = self.history.stack.iter().filter(|entry| entry.instance == *instance);
+        let mut in_effect = changes.filter(|entry| {
+            entry.made().is_some_and(|made| !made.is_undo) && self.history.state.is_in_effect(&entry.id())
+        });
+        let (mut made, mut deleted): (Vec<ObjectRef>, Vec<ObjectRef>) = Default::default();
+        let has = |objects: &[ObjectRef], object: &ObjectRef| objects.iter().any(|other| is_same(other, object));
+        in_effect.find_map(|entry| match &entry.change()?.act {
+            Act::Kube(KubeAct::Delete { object, .. }) if holds_data(&object.kind) && !has(&made, object) => {
+                deleted.push(object.clone());
+                None
+            }
+            Act::Kube(KubeAct::Apply { manifest, .. }) => {
+                let object = ObjectRef::of(manifest).ok()?;
+                made.push(object.clone());
+                has(&deleted, &object).then_some(object)
+            }
+            Act::Kube(_) | Act::Ssh(_) | Act::Files(_) => None,
+        })
     }
 
     /// Finds out what became of inverses of this change, on files and objects, at which an earlier undo broke off: else they were in

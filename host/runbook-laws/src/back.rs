@@ -1,30 +1,66 @@
-//! Law 5: after an undo all is as before, or it was declared that the change is left.
+//! Law 5: after an undo all is as before, or it was declared that the change is left. A run that was cut off is taken back as well.
 
 use std::collections::BTreeSet;
 
 use runbook_model::call::{Act, KubeAct, PodUndo, SshAct, Undo};
 use runbook_model::event::{Event, Instance, Record, RunOutcome, Verb};
-use runbook_world::{State, Thing, differences};
+use runbook_world::{How, State, Thing, differences};
 
-use crate::evening::{Evening, calls, failure, made};
-use crate::{Breach, Case, Harness, Judgement, Tried};
+use crate::cuts::{trial, words};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
+use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
+
+/// The trial that is not cut off.
+const WHOLE: &str = "whole";
 
 impl Harness {
-    pub(crate) async fn undoes(&self, case: &Case) -> Tried {
+    pub(crate) async fn undoes(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
+        let (mut trials, mut stuck, mut notes) = (0, Vec::new(), BTreeSet::new());
+        if self.is_meant(WHOLE) {
+            trials += 1;
+            match self.undone(case, None, WHOLE).await? {
+                Undone::Back(said) => notes.extend(said),
+                Undone::Stuck { by_hand: Some(what), .. } => {
+                    notes.insert(format!("declared: only a person can: {what}"));
+                }
+                Undone::Stuck { why, breach, .. } => {
+                    return Err(Breach { what: format!("the undo ends stuck: {why}"), ..breach }.into());
+                }
+            }
+        }
+        // What a person does who was cut off and does not want to go on.
+        for made in made(&undisturbed.records) {
+            for how in [How::Before, How::After] {
+                let name = trial(made.seq, how);
+                if self.is_meant(&name) {
+                    trials += 1;
+                    if let Undone::Stuck { why, .. } = self.undone(case, Some((made.seq, how)), &name).await? {
+                        stuck.push(format!("after {name}: {}", short(&why)));
+                    }
+                }
+            }
+        }
+        let stuck = stuck.first().map(|first| {
+            format!("the undo of {} of {trials} runs that were cut off ended stuck; {first}", stuck.len())
+        });
+        Ok(Judgement::Holds { trials, notes: notes.into_iter().chain(stuck).collect() })
+    }
+
+    /// Takes a run back that came to its end, or was cut off.
+    async fn undone(&self, case: &Case, crash: Option<(u64, How)>, name: &str) -> Result<Undone, Trouble> {
         let evening = Evening::new(self, case, case.world.clone())?;
-        evening.run(Verb::Exec).await?;
+        match crash {
+            Some(_) => drop(evening.go(Verb::Exec, crash).await?),
+            None => drop(evening.run(Verb::Exec).await?),
+        }
         let (ended, unwound) = evening.undo().await?;
         evening.gaps()?;
         let records = evening.records();
-        let told = |what: String| Breach::of(what).after(calls(&records, u64::MAX));
-        if let Some(why) = &unwound.stuck {
-            return match by_hand(&records) {
-                // What was done before it stays until a person did their part.
-                Some(what) => {
-                    Ok(Judgement::Holds { trials: 1, notes: vec![format!("declared: only a person can: {what}")] })
-                }
-                None => Err(told(format!("the undo ends stuck: {why}")).into()),
-            };
+        let when = crash.map(|crash| format!("{}, ", words(crash))).unwrap_or_default();
+        let told = |what: String| Breach::of(format!("{when}{what}")).at(name).after(calls(&records, u64::MAX));
+        if let Some(why) = unwound.stuck {
+            // What was done before it stays until a person did their part.
+            return Ok(Undone::Stuck { by_hand: by_hand(&records), breach: told(String::new()), why });
         }
         if ended.outcome != RunOutcome::Succeeded {
             return Err(told(format!("the undo fails: {}", failure(&records).unwrap_or_default())).into());
@@ -36,12 +72,20 @@ impl Harness {
                 return Err(told(format!("after the undo, {thing} is not as it was before")).into());
             }
         }
-        Ok(Judgement::Holds { trials: 1, notes: notes(&records) })
+        Ok(Undone::Back(notes(&records)))
     }
 }
 
+/// What became of an undo that breaks no law by itself.
+enum Undone {
+    /// All is as before; what is to be said of it.
+    Back(BTreeSet<String>),
+    /// It could not go on.
+    Stuck { by_hand: Option<String>, why: String, breach: Breach },
+}
+
 /// The changes that the undo left as they are, which it does only where that was declared.
-fn left(records: &[Record]) -> BTreeSet<(Instance, u32)> {
+pub(crate) fn left(records: &[Record]) -> BTreeSet<(Instance, u32)> {
     let left = records.iter().filter_map(|record| match &record.event {
         Event::Left { instance, call, .. } => Some((instance.clone(), *call)),
         _ => None,
@@ -50,14 +94,14 @@ fn left(records: &[Record]) -> BTreeSet<(Instance, u32)> {
     left.chain(harmless).collect()
 }
 
-fn touched(state: &State, calls: &BTreeSet<(Instance, u32)>) -> BTreeSet<Thing> {
+pub(crate) fn touched(state: &State, calls: &BTreeSet<(Instance, u32)>) -> BTreeSet<Thing> {
     let done =
         state.done.iter().filter(|done| !done.is_undo && done.call.as_ref().is_some_and(|call| calls.contains(call)));
     done.flat_map(|done| done.touched.iter().cloned()).collect()
 }
 
 /// What only a person can take back, as the change says, where the undo ended there.
-fn by_hand(records: &[Record]) -> Option<String> {
+pub(crate) fn by_hand(records: &[Record]) -> Option<String> {
     let stuck = records.iter().rev().find_map(|record| match &record.event {
         Event::Stuck { instance, call: Some(call), .. } => Some((instance, *call)),
         _ => None,
@@ -72,10 +116,10 @@ fn by_hand(records: &[Record]) -> Option<String> {
     }
 }
 
-fn notes(records: &[Record]) -> Vec<String> {
+pub(crate) fn notes(records: &[Record]) -> BTreeSet<String> {
     let left = records.iter().filter_map(|record| match &record.event {
         Event::Left { why, .. } => Some(format!("left, as declared: {why}")),
         _ => None,
     });
-    left.collect::<BTreeSet<String>>().into_iter().collect()
+    left.collect()
 }

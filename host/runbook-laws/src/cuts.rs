@@ -6,12 +6,12 @@ use runbook_model::call::{Act, SshAct, Undo};
 use runbook_model::event::{RunOutcome, Verb};
 use runbook_world::{How, State, differences};
 
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
 
 impl Harness {
     pub(crate) async fn resumes(&self, case: &Case, undisturbed: &Undisturbed) -> Tried {
-        let mut tried = Cuts { trials: 0, stuck: 0 };
+        let mut tried = Cuts::default();
         let last = undisturbed.records.last().map_or(0, |record| record.seq);
         let changes: BTreeMap<u64, bool> =
             made(&undisturbed.records).map(|made| (made.seq, made.is_process())).collect();
@@ -23,14 +23,15 @@ impl Harness {
                 Some(true) => &[How::Before, How::After, How::During],
             };
             for how in hows {
-                let name = format!("{after}:{}", name(*how));
+                let name = trial(after, *how);
                 if self.is_meant(&name) {
                     self.cut(case, undisturbed, (after, *how), &name, &mut tried).await?;
                 }
             }
         }
         let Cuts { trials, stuck } = tried;
-        let notes = (stuck > 0).then(|| format!("after {stuck} of {trials} cuts it ended stuck, and said why"));
+        let notes =
+            stuck.first().map(|first| format!("after {} of {trials} cuts it ended stuck; {first}", stuck.len()));
         Ok(Judgement::Holds { trials, notes: notes.into_iter().collect() })
     }
 
@@ -57,7 +58,8 @@ impl Harness {
         match ended.outcome {
             RunOutcome::Succeeded => {}
             RunOutcome::Stuck => {
-                tried.stuck += 1;
+                let why = failure(&evening.records()).unwrap_or_default();
+                tried.stuck.push(format!("after {name}: {}", short(&why)));
                 return Ok(());
             }
             RunOutcome::Failed | RunOutcome::Cancelled => {
@@ -78,20 +80,24 @@ impl Harness {
     }
 }
 
+#[derive(Default)]
 struct Cuts {
     trials: usize,
-    stuck: usize,
+    /// After which of them a person was needed, and why.
+    stuck: Vec<String>,
 }
 
-fn name(how: How) -> &'static str {
-    match how {
+/// The name of a trial.
+pub(crate) fn trial(after: u64, how: How) -> String {
+    let how = match how {
         How::Before => "before",
         How::After => "after",
         How::During => "during",
-    }
+    };
+    format!("{after}:{how}")
 }
 
-fn words((record, how): (u64, How)) -> String {
+pub(crate) fn words((record, how): (u64, How)) -> String {
     match how {
         How::Before => format!("cut off after record {record}"),
         How::After => format!("cut off when the change of record {record} was done and its answer not heard"),
@@ -100,7 +106,7 @@ fn words((record, how): (u64, How)) -> String {
 }
 
 /// How often each change was made that cannot be taken back.
-fn irreversible(state: &State) -> BTreeMap<String, usize> {
+pub(crate) fn irreversible(state: &State) -> BTreeMap<String, usize> {
     let mut count = BTreeMap::new();
     for done in &state.done {
         if let Act::Ssh(SshAct::Run { pipeline, undo: Undo::Irreversible(_), .. }) = &done.act {

@@ -289,6 +289,19 @@ pub(crate) fn made(records: &[Record]) -> impl Iterator<Item = Made<'_>> {
     })
 }
 
+/// A text in one line: of a script, what tells which one it is, and what it was given.
+pub(crate) fn short(text: &str) -> String {
+    const HEAD: usize = 50;
+    const TAIL: usize = 90;
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = line.chars().count();
+    if count <= HEAD + TAIL {
+        return line;
+    }
+    let (head, tail): (String, String) = (line.chars().take(HEAD).collect(), line.chars().skip(count - TAIL).collect());
+    format!("{head} ... {tail}")
+}
+
 /// The last calls up to a record, in words.
 pub(crate) fn calls(records: &[Record], up_to: u64) -> Vec<String> {
     let lines: Vec<String> = records
@@ -304,7 +317,7 @@ pub(crate) fn calls(records: &[Record], up_to: u64) -> Vec<String> {
                 Event::Denied { instance, call, request, .. } => (instance, call, request, "is denied"),
                 _ => return None,
             };
-            Some(format!("record {}: {instance} #{call} {what}: {}", record.seq, words::request(request)))
+            Some(format!("record {}: {instance} #{call} {what}: {}", record.seq, short(&words::request(request))))
         })
         .collect();
     lines[lines.len().saturating_sub(SHOWN)..].to_vec()

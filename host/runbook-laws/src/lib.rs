@@ -146,6 +146,14 @@ impl From<runbook_engine::journal::JournalError> for Trouble {
 
 type Tried = Result<Judgement, Trouble>;
 
+fn judged(tried: Tried) -> Judgement {
+    match tried {
+        Ok(judgement) => judgement,
+        Err(Trouble::Breach(breach)) => Judgement::Broken(breach),
+        Err(Trouble::Unjudged(why)) => Judgement::Unjudged(why),
+    }
+}
+
 /// Plugins under test.
 pub struct Harness {
     plugins: Arc<dyn Plugins>,
@@ -158,6 +166,10 @@ impl Harness {
     /// Of a law, `only` selects one trial, as [`Breach::at`] names it.
     pub fn new(plugins: Arc<dyn Plugins>, actions: Arc<dyn Actions>, only: Option<String>) -> Self {
         Self { plugins, actions, only }
+    }
+
+    fn only(&self) -> Option<&str> {
+        self.only.as_deref()
     }
 
     fn is_meant(&self, trial: &str) -> bool {
@@ -183,11 +195,7 @@ impl Harness {
                     Err(why) => Err(Trouble::Unjudged(why)),
                 },
             };
-            let judgement = match tried {
-                Ok(judgement) => judgement,
-                Err(Trouble::Breach(breach)) => Judgement::Broken(breach),
-                Err(Trouble::Unjudged(why)) => Judgement::Unjudged(why),
-            };
+            let judgement = self::judged(tried);
             told(*law, &judgement);
             judged.push((*law, judgement));
         }
@@ -200,9 +208,12 @@ impl Harness {
             Law::Predicts => self.predicts(case, undisturbed).await,
             Law::Converges => self.converges(case, undisturbed).await,
             Law::Resumes => self.resumes(case, undisturbed).await,
-            Law::Undoes => self.undoes(case).await,
+            Law::Undoes => self.undoes(case, undisturbed).await,
             Law::Notices => self.notices(case, undisturbed).await,
             Law::Contained => self.contained(case, undisturbed).await,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use runbook_model::event::{Diff, Event, Instance, Record, StepOutcome, Verb};
 use runbook_model::words;
 use runbook_world::differences;
 
-use crate::evening::{Evening, Undisturbed, calls, failure, made};
+use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried};
 
 impl Harness {
@@ -47,7 +47,7 @@ impl Harness {
                     is(made.instance) && !(made.change.effect.repeats && proofs.is_some_and(|seq| seq < made.seq))
                 })
                 .map(|made| Step {
-                    text: words::request(made.request),
+                    text: short(&words::request(made.request)),
                     act: &made.change.act,
                     diff: made.diff,
                     perhaps: false,
@@ -61,17 +61,19 @@ impl Harness {
                 return Err(Breach::of(format!("{instance}: {what}")).after(calls(&records, u64::MAX)).into());
             }
         }
-        let notes = open.iter().map(|instance| format!("{instance}: its plan says that more may change"));
-        Ok(Judgement::Holds { trials: 1, notes: notes.collect() })
+        let open: Vec<String> = open.iter().map(ToString::to_string).collect();
+        let note =
+            (!open.is_empty()).then(|| format!("as the plan says, more may change than it shows: {}", open.join(", ")));
+        Ok(Judgement::Holds { trials: 1, notes: note.into_iter().collect() })
     }
 }
 
 /// A change as it was planned or made.
-struct Step<'a> {
-    text: String,
-    act: &'a runbook_model::call::Act,
-    diff: &'a Diff,
-    perhaps: bool,
+pub(crate) struct Step<'a> {
+    pub(crate) text: String,
+    pub(crate) act: &'a runbook_model::call::Act,
+    pub(crate) diff: &'a Diff,
+    pub(crate) perhaps: bool,
 }
 
 impl Step<'_> {
@@ -84,7 +86,7 @@ fn planned<'a>(records: &'a [Record], is: &dyn Fn(&Instance) -> bool) -> Vec<Ste
     let planned = records.iter().filter_map(|record| match &record.event {
         Event::Planned { instance, request, diff, perhaps, .. } if is(instance) => match &request.call {
             runbook_model::call::Call::Change(change) => {
-                Some(Step { text: words::request(request), act: &change.act, diff, perhaps: *perhaps })
+                Some(Step { text: short(&words::request(request)), act: &change.act, diff, perhaps: *perhaps })
             }
             _ => None,
         },
@@ -102,7 +104,7 @@ fn instances(records: &[Record]) -> BTreeSet<Instance> {
 }
 
 /// Instances whose plan says that it does not know all.
-fn open(records: &[Record]) -> BTreeSet<Instance> {
+pub(crate) fn open(records: &[Record]) -> BTreeSet<Instance> {
     let open = records.iter().filter_map(|record| match &record.event {
         Event::StepFinished { instance, outcome: StepOutcome::MayChange, .. }
         | Event::Looked { instance, response: Err(CallError::Unknown(_)), .. }
@@ -113,19 +115,19 @@ fn open(records: &[Record]) -> BTreeSet<Instance> {
 }
 
 /// Where the post-conditions of an instance were looked at.
-fn proofs(records: &[Record], of: &Instance) -> Option<u64> {
+pub(crate) fn proofs(records: &[Record], of: &Instance) -> Option<u64> {
     let verifying = |record: &&Record| matches!(&record.event, Event::Verifying { instance } if instance == of);
     records.iter().find(verifying).map(|record| record.seq)
 }
 
 /// What was planned without a doubt and not made.
-fn missing(planned: &[Step], applied: &[Step]) -> Option<String> {
+pub(crate) fn missing(planned: &[Step], applied: &[Step]) -> Option<String> {
     let sure = planned.iter().filter(|step| !step.perhaps);
     let missing = sure.into_iter().find(|step| !applied.iter().any(|made| made.act == step.act))?;
     Some(format!("the plan says without a doubt: {}; apply does not do it", missing.text))
 }
 
-fn different(planned: &[Step], applied: &[Step]) -> Option<String> {
+pub(crate) fn different(planned: &[Step], applied: &[Step]) -> Option<String> {
     let count = planned.len().max(applied.len());
     (0..count).find_map(|place| match (planned.get(place), applied.get(place)) {
         (Some(step), Some(made)) if step.is(made) => None,

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::call::{Answer, Finding, ObjectRef, Prior, Verdict};
-use crate::undo_kube::bears;
+use crate::undo_kube::{bears, lets_go};
 
 /// What an object says of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub fn done() -> Finding {
 pub fn word(prior: &Prior, now: Option<&Value>, manager: &str) -> Word {
     let Prior::Object { live, would } = prior else { return Word::Between };
     match (live, would, now) {
+        // The write let it go, and it went.
+        (Some(live), Some(would), None) if lets_go(would) && !lets_go(live) => Word::Made,
         // Whoever deleted it since: there is nothing that bears the write.
         (_, _, None) => Word::NotMade,
         (None, _, Some(now)) if managed_by(now, manager) => Word::Made,
@@ -101,6 +103,18 @@ mod tests {
             assert_eq!(word(&altered, now.as_ref(), "runbook-x"), expected, "{now:?}");
         }
         assert_eq!(word(&Prior::None, Some(&Value::Null), "runbook-x"), Word::Between);
+    }
+
+    #[test]
+    fn a_volume_that_was_let_go_and_is_gone_had_it_made() {
+        let volume =
+            |policy: &str| json!({"kind": "PersistentVolume", "spec": {"persistentVolumeReclaimPolicy": policy}});
+        for (before, left, expected) in
+            [("Retain", "Delete", Word::Made), ("Delete", "Retain", Word::NotMade), ("Delete", "Delete", Word::NotMade)]
+        {
+            let prior = Prior::Object { live: Some(volume(before)), would: Some(volume(left)) };
+            assert_eq!(word(&prior, None, "runbook-x"), expected, "{before} {left}");
+        }
     }
 
     #[test]

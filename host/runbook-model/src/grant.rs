@@ -377,7 +377,7 @@ impl Grants {
 }
 
 /// Kinds whose objects take data with them when they go.
-pub(crate) fn holds_data(kind: &ResourceKind) -> bool {
+pub fn holds_data(kind: &ResourceKind) -> bool {
     matches!(
         (kind.group.as_str(), kind.kind.as_str()),
         ("", "Namespace" | "PersistentVolumeClaim" | "PersistentVolume")

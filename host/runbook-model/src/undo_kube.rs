@@ -165,7 +165,7 @@ fn altered(
     current: Option<&Value>,
 ) -> Result<Vec<KubeAct>, Conflict> {
     let Some(would) = would else { return Err(Conflict::Unrecorded(object.to_string())) };
-    let Some(current) = current else { return Err(Conflict::Gone(object.clone())) };
+    let Some(current) = current else { return Err(gone(object, would)) };
     let mut fields = Vec::new();
     let (before, left, now) = (comparable(live), comparable(would), comparable(current));
     let patch = back(Some(&before), Some(&left), Some(&now), "", &mut fields);
@@ -174,6 +174,7 @@ fn altered(
     }
     let Some(mut patch) = patch.filter(Value::is_object) else { return Ok(Vec::new()) };
     refuse_references(object, &patch)?;
+    refuse_loss(object, &patch, current)?;
     if let Some(version) = current.pointer("/metadata/resourceVersion") {
         // Whoever changes it between this look and the patch makes it a conflict.
         patch["metadata"]["resourceVersion"] = version.clone();
@@ -206,8 +207,11 @@ fn scaled(
 
 /// It was deleted by us: made again, where nobody else does that and nothing was lost with it.
 fn deleted(object: &ObjectRef, live: &Value, current: Option<&Value>) -> Result<Vec<KubeAct>, Conflict> {
-    if controlled(live) || ended(live) {
+    if controlled(live) {
         return Ok(Vec::new());
+    }
+    if ended(live) && current.is_none() {
+        return Err(Conflict::Irreversible(format!("{object} had ended, and would run again if it were made again")));
     }
     let manifest = manifest_of(live);
     let uid = |object: &Value| text(object, "/metadata/uid").map(str::to_owned);
@@ -311,6 +315,35 @@ fn refuse_references(object: &ObjectRef, value: &Value) -> Result<(), Conflict> 
     match holds_one(value) {
         true => Err(Conflict::ByHand(format!("{object} had a field `$secret` or `$text`, which is not written back"))),
         false => Ok(()),
+    }
+}
+
+/// Where a volume says what becomes of it and its data when its claim is gone.
+const POLICY: &str = "/spec/persistentVolumeReclaimPolicy";
+
+/// Whether it is a volume that goes with its data when no claim holds it.
+pub(crate) fn lets_go(volume: &Value) -> bool {
+    volume["kind"] == "PersistentVolume" && text(volume, POLICY).is_some_and(|policy| policy != "Retain")
+}
+
+/// Why the fields of an object are not put back that is not there any more.
+fn gone(object: &ObjectRef, left: &Value) -> Conflict {
+    match lets_go(left) {
+        true => Conflict::Irreversible(format!("{object} was let go, and its data with it")),
+        false => Conflict::Gone(object.clone()),
+    }
+}
+
+/// A volume that no claim holds any more would go with its data as soon as its policy says so again.
+fn refuse_loss(object: &ObjectRef, patch: &Value, current: &Value) -> Result<(), Conflict> {
+    let is_held = !matches!(text(current, "/status/phase"), Some("Released" | "Failed"));
+    match text(patch, POLICY) {
+        Some(policy) if current["kind"] == "PersistentVolume" && policy != "Retain" && !is_held => {
+            Err(Conflict::Irreversible(format!(
+                "no claim holds {object} any more, and with its former reclaim policy {policy} its data would be deleted"
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

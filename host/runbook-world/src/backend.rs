@@ -69,6 +69,8 @@ impl State {
             touched: differences(&before, self),
         };
         self.done.push(done);
+        let undescribed: Vec<String> = self.clusters.values_mut().flat_map(|it| std::mem::take(&mut it.gaps)).collect();
+        self.gaps.extend(undescribed);
         response
     }
 

@@ -151,7 +151,10 @@ struct ClusterFile {
     /// Kinds that it serves besides the usual ones and those of its objects: "Application.argoproj.io".
     #[serde(default)]
     serves: Vec<String>,
-    /// Programs of its pods.
+    /// What is in its volumes, by the volume's name, or `namespace/name` of the claim where no volume is described.
+    #[serde(default)]
+    volumes: BTreeMap<String, BTreeMap<String, FileEntry>>,
+    /// Programs of its pods, and what jobs run.
     #[serde(default)]
     program: Vec<Rule>,
 }
@@ -233,9 +236,17 @@ impl ClusterFile {
         for document in serde_yaml_ng::Deserializer::from_str(&self.objects) {
             let object = Value::deserialize(document).map_err(|error| FileError::Yaml(name.to_owned(), error))?;
             if !object.is_null() {
-                cluster.add(object).map_err(|error| FileError::Object(name.to_owned(), error))?;
+                cluster.admit(object).map_err(|error| FileError::Object(name.to_owned(), error))?;
             }
         }
+        for (volume, files) in self.volumes {
+            let tree = cluster.volumes.entry(volume).or_default();
+            for (path, entry) in files {
+                let plain = normal(&path).map_err(|error| FileError::Path(path.clone(), error.to_string()))?;
+                tree.put(&plain, entry.node(&path)?);
+            }
+        }
+        cluster.begin();
         Ok(cluster)
     }
 }

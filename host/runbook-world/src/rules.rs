@@ -12,7 +12,8 @@ use crate::tree::Node;
 /// One program, or one case of one. The first rule that fits a command runs it.
 ///
 /// In all texts, `{name}` is what the pattern took, `{stdin}` the standard input, `{env:X}` a variable of the environment, `{file:X}` a
-/// file that came with the command, `@{name}` a value that the machine remembers (`@{name|else}` where it has none), and `@{/path}` a file.
+/// file that came with the command, `@{name}` a value that the machine remembers (`@{name|else}` where it has none), and `@{/path}` a file
+/// (`@{/path|each:> }`: with something before each of its lines).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -38,6 +39,9 @@ pub struct Rule {
     /// Texts that are added to the ends of files.
     #[serde(default)]
     pub append: BTreeMap<String, String>,
+    /// Directories whose content is put into others.
+    #[serde(default)]
+    pub copy: BTreeMap<String, String>,
     /// What is removed.
     #[serde(default)]
     pub remove: Vec<String>,
@@ -112,6 +116,13 @@ impl Rule {
             machine.tree.put(&path, Node::file(text, 0o644));
         }
         left = left.saturating_sub(self.append.len());
+        for (from, to) in self.copy.iter().take(left) {
+            let (from, to) = (filled(from, taken, machine), filled(to, taken, machine));
+            for (path, node) in machine.tree.below(&from).iter() {
+                machine.tree.put(&format!("{to}{path}"), node.clone());
+            }
+        }
+        left = left.saturating_sub(self.copy.len());
         for path in self.remove.iter().take(left) {
             let path = filled(path, taken, machine);
             machine.tree.remove(&path);
@@ -188,7 +199,13 @@ fn filled(text: &str, taken: &BTreeMap<String, String>, machine: &Machine) -> St
             let inner = filled(inner, taken, machine);
             let (name, default) = inner.split_once('|').unwrap_or((&inner, ""));
             match name.starts_with('/') {
-                true => Some(machine.tree.text(name)),
+                true => Some(match default.strip_prefix("each:") {
+                    Some(prefix) => {
+                        let text = machine.tree.text(name);
+                        text.split_inclusive('\n').map(|line| format!("{prefix}{line}")).collect()
+                    }
+                    None => machine.tree.text(name),
+                }),
                 false => Some(machine.values.get(name).cloned().unwrap_or_else(|| default.to_owned())),
             }
         } else {
@@ -271,6 +288,24 @@ mod tests {
         let call = Invocation::pseudo(["x"]);
         rule.run(&mut machine, &call, true).expect("it fits");
         assert!(machine.values.contains_key("a") && !machine.tree.has("/b"));
+    }
+
+    #[test]
+    fn the_lines_of_a_file_are_told_apart() {
+        let show = rule("argv = ['show']\nstdout = '@{/a|each:> }@{/b|each:> }'");
+        let mut machine = Machine::default();
+        machine.tree.put("/a", Node::file("x\n\ny", 0o644));
+        assert_eq!(run(&show, &mut machine, &["show"]).as_deref(), Some("> x\n> \n> y"));
+    }
+
+    #[test]
+    fn directories_are_copied() {
+        let rule = rule("argv = ['cp', '{from}', '{to}']\ncopy = { '{from}' = '{to}' }\nwrite = { '{to}/log' = 'x' }");
+        let mut machine = Machine::default();
+        machine.tree.put("/a/b/c", Node::file("2", 0o600));
+        run(&rule, &mut machine, &["cp", "/a", "/d"]).expect("it fits");
+        assert_eq!(machine.tree.get("/d/b/c"), machine.tree.get("/a/b/c"));
+        assert!(machine.tree.has("/d/log") && !machine.tree.has("/a/log"));
     }
 
     #[test]

@@ -146,8 +146,11 @@ impl State {
             for (claim, tree) in &cluster.volumes {
                 of_tree(&format!("{name}/volume of {claim}"), tree, &mut things);
             }
+            let names = cluster.names_of_uids();
             for (key, object) in cluster.objects() {
-                things.insert(Thing::Object(name.clone(), key.clone()), Is::Object(comparable(object)));
+                let mut object = comparable(object);
+                name_uids(&mut object, &names);
+                things.insert(Thing::Object(name.clone(), key.clone()), Is::Object(object));
             }
         }
         things
@@ -229,6 +232,20 @@ impl State {
     pub(crate) fn gap(&mut self, what: String) -> CallError {
         self.gaps.insert(what.clone());
         CallError::Failed(format!("this world does not say: {what}"))
+    }
+}
+
+/// Puts names in the places of UIDs: an object that is made once more is the same one to whoever knows it by its name.
+fn name_uids(value: &mut Value, names: &BTreeMap<&str, String>) {
+    match value {
+        Value::String(text) => match names.get(text.as_str()) {
+            Some(name) => name.clone_into(text),
+            None if crate::kube::is_uid(text) => "the UID of something that is gone".clone_into(text),
+            None => {}
+        },
+        Value::Array(items) => items.iter_mut().for_each(|item| name_uids(item, names)),
+        Value::Object(map) => map.values_mut().for_each(|value| name_uids(value, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) enum Plugin {
 Examples:
   runbook plugin verify .                             the project in this folder, with its cases/
   runbook plugin verify ./mine.wasm --cases tests
-  runbook plugin verify core --cases plugins/core/cases --case file --law 4")]
+  runbook plugin verify core --cases plugins/core/cases --case files --law 4")]
     Verify(Laws),
 }
 

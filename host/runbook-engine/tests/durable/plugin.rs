@@ -113,6 +113,27 @@ async fn shop(call: &PluginCall) -> Result<Value, PluginError> {
     Ok(json!({}))
 }
 
+/// A claim is deleted and made anew, between two other objects; done where the last one is there. What an input names is left out.
+async fn renew(call: &PluginCall) -> Result<Value, PluginError> {
+    let target = Target::Cluster(call.road.cluster().expect("a cluster"));
+    let ask = async |what: Call| call.road.call(Request { target: target.clone(), call: what }).await;
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "shop"},
+        "spec": {"storageClassName": "new"}});
+    let object = |manifest: &Value| ObjectRef::of(manifest).expect("a name");
+    let last = config("last", json!({}));
+    let look = Look::Kube(KubeLook::Get { object: object(&last) });
+    if let Answer::Object(Some(_)) = ask(Call::Look(look)).await? {
+        return Ok(json!({}));
+    }
+    let apply = |manifest: &Value| KubeAct::Apply { manifest: manifest.clone(), force: false };
+    let delete = KubeAct::Delete { object: object(&claim), options: DeleteOptions::default() };
+    let anew = if call.inputs["anew"] == false { config("other", json!({})) } else { claim.clone() };
+    for act in [apply(&config("first", json!({}))), delete, apply(&anew), apply(&last)] {
+        ask(Call::Change(Change { act: Act::Kube(act), effect: Effect::default() })).await?;
+    }
+    Ok(json!({}))
+}
+
 #[async_trait]
 impl Plugins for Odd {
     async fn converge(&self, call: PluginCall) -> Result<Value, PluginError> {
@@ -121,6 +142,8 @@ impl Plugins for Odd {
         }
         if call.action == "fitshop" {
             return fit::shop(&call).await;
+        if call.action == "renew" {
+            return renew(&call).await;
         }
         let host = call.road.targets("host").first().cloned().expect("a host");
         let machine = Machine { road: &call.road, target: Target::Machine(host) };
@@ -179,7 +202,7 @@ impl Plugins for Odd {
     }
 
     async fn verify(&self, call: PluginCall) -> Result<Vec<String>, PluginError> {
-        if matches!(call.action.as_str(), "shop" | "fitshop") {
+        if matches!(call.action.as_str(), "shop" | "fitshop" | "renew") {
             return Ok(Vec::new());
         }
         let host = call.road.targets("host").first().cloned().expect("a host");
@@ -208,17 +231,19 @@ impl Default for Catalog {
             json!({"name": name, "summary": "", "role": [{"name": "host", "arity": "each"}], "ask": asks,
                 "inputs": {"type": "object"}, "outputs": {"type": "object"}})
         };
-        let cluster = |name: &str| {
+        let in_cluster = |name: &str| {
             json!({"name": name, "summary": "", "cluster": "required", "inputs": {"type": "object"},
             "outputs": {"type": "object"}, "ask": [
                 {"call": "kube.read", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.apply", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.patch", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
                 {"call": "kube.scale", "on": {"kind": "*", "namespace": "*"}, "reason": "r"},
-                {"call": "kube.delete", "on": {"kind": "*", "namespace": "*"}, "reason": "r"}]})
+                {"call": "kube.delete", "on": {"kind": "*", "namespace": "*"}, "reason": "r", "irreversible": "it goes"}]})
         };
-        let manifest = json!({"name": "t", "version": "0.1.0", "summary": "", "action": [action("odd"), action("pause"),
-                action("fit"), action("backup"), cluster("shop"), cluster("fitshop")]});
+        let machines = ["odd", "pause", "fit", "backup"].map(action);
+        let clusters = ["shop", "fitshop", "renew"].map(in_cluster);
+        let actions: Vec<_> = machines.into_iter().chain(clusters).collect();
+        let manifest = json!({"name": "t", "version": "0.1.0", "summary": "", "action": actions});
         Self(serde_json::from_value(manifest).expect("a manifest"))
     }
 }

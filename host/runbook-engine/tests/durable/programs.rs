@@ -65,6 +65,7 @@ pub(crate) fn world() -> World {
         named("Deployment", "apps/v1", "web", json!({"spec": {"replicas": 3}})),
         named("ConfigMap", "v1", "old", json!({"data": {"keep": "me"}})),
         named("ConfigMap", "v1", "list", json!({"items": ["zero"]})),
+        named("PersistentVolumeClaim", "v1", "data", json!({"spec": {"storageClassName": "old"}})),
     ] {
         cluster.add(object).expect("an object");
     }

@@ -53,6 +53,23 @@ async fn an_undo_leaves_the_world_as_it_was_and_can_be_undone_itself() {
     .await;
 }
 
+/// A claim that was made anew in the place of one that cannot come back: without it there would be none at all.
+#[tokio::test(start_paused = true)]
+async fn what_took_the_place_of_deleted_data_stays_with_all_that_belongs_to_it() {
+    for (with, taken_back) in [("", 0), ("with = { anew = false }", 3)] {
+        let steps = format!("[[step]]\nid = \"renew\"\nuses = \"t/renew\"\ncluster = \"c\"\n{with}\n");
+        in_a_folder(world(), &runbook("", &steps), async |run| {
+            run.go(Verb::Exec, None).await.expect("the journal is written");
+            let after = run.end();
+            let (ended, unwound) = run.undo(&Undo::default(), None).await.expect("the journal is written");
+            assert_eq!((ended.outcome, unwound.stuck), (RunOutcome::Succeeded, None));
+            assert_eq!((unwound.taken_back, unwound.left), (taken_back, 4 - taken_back));
+            assert_eq!(run.end() == after, taken_back == 0);
+        })
+        .await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_step_is_taken_back_alone() {
     let runbook = runbook("", STEPS);

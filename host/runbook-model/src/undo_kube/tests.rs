@@ -206,7 +206,7 @@ fn what_others_make_again_and_what_is_lost_for_good() {
     let evict = KubeAct::Evict { pod: object("", "Pod"), timeout_ms: 1 };
     let back = |fields: &Value| take_back(&evict, &recorded(Some(&map("u", "1", fields)), None), None);
     assert_eq!(back(&controller), Ok(vec![]));
-    assert_eq!(back(&ended), Ok(vec![]));
+    assert!(matches!(back(&ended), Err(Conflict::Irreversible(why)) if why.contains("had ended")));
     let Ok(acts) = back(&pod) else { panic!("made again") };
     assert!(
         matches!(&acts[..], [KubeAct::Apply { manifest, force: true }] if manifest["spec"] == json!({})),
@@ -394,4 +394,36 @@ fn a_pod_that_ran_has_to_run_again_before_anything_is_taken_back_in_it() {
     controlled["metadata"]["ownerReferences"] = json!([{"controller": true}]);
     assert_eq!(awaited(&KubeAct::Evict { pod, timeout_ms: 1 }, &controlled), None);
     assert_eq!(awaited(&delete(&object("", "ConfigMap")), &map("u", "1", &json!({}))), None);
+}
+
+#[test]
+fn a_volume_that_was_let_go_keeps_its_data() {
+    let volume = |policy: &str, phase: &str| {
+        json!({"kind": "PersistentVolume", "metadata": {"resourceVersion": "1"}, "status": {"phase": phase},
+            "spec": {"persistentVolumeReclaimPolicy": policy}})
+    };
+    let patch = KubeAct::Patch {
+        object: object("", "PersistentVolume"),
+        patch_type: PatchType::Merge,
+        patch: json!({}),
+        subresource: None,
+    };
+    let back = |before: &str, phase: &str| {
+        let prior = recorded(Some(&volume(before, "Bound")), Some(&volume("Retain", "Bound")));
+        take_back(&patch, &prior, Some(&volume("Retain", phase)))
+    };
+    assert!(matches!(back("Delete", "Bound"), Ok(acts) if acts.len() == 1));
+    for phase in ["Released", "Failed"] {
+        let refused = back("Delete", phase);
+        assert!(
+            matches!(&refused, Err(Conflict::Irreversible(why)) if why.contains("data would be deleted")),
+            "{refused:?}"
+        );
+    }
+    // It was to go, and went.
+    for (left, is_for_good) in [("Delete", true), ("Retain", false)] {
+        let prior = recorded(Some(&volume("Retain", "Released")), Some(&volume(left, "Released")));
+        let refused = take_back(&patch, &prior, None);
+        assert_eq!(matches!(refused, Err(Conflict::Irreversible(_))), is_for_good, "{left}: {refused:?}");
+    }
 }

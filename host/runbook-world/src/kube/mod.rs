@@ -8,6 +8,8 @@ mod calls;
 mod controllers;
 mod merge;
 mod pods;
+mod storage;
+mod work;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +41,7 @@ const CLUSTER_WIDE: [&str; 12] = [
 ];
 
 /// Kinds that every cluster serves: group and kind.
-const USUAL: [(&str, &str); 26] = [
+const USUAL: [(&str, &str); 27] = [
     ("", "Namespace"),
     ("", "Node"),
     ("", "Pod"),
@@ -51,6 +53,7 @@ const USUAL: [(&str, &str); 26] = [
     ("", "Endpoints"),
     ("", "PersistentVolume"),
     ("", "PersistentVolumeClaim"),
+    ("", "ReplicationController"),
     ("apps", "Deployment"),
     ("apps", "StatefulSet"),
     ("apps", "DaemonSet"),
@@ -68,6 +71,14 @@ const USUAL: [(&str, &str); 26] = [
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
 ];
 
+/// How UIDs begin that are given here.
+const UID: &str = "uid-";
+
+/// Whether a text is a UID that was given here.
+pub(crate) fn is_uid(text: &str) -> bool {
+    text.strip_prefix(UID).is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Who manages the fields of objects that were there from the beginning.
 const SOMEBODY: &str = "somebody-else";
 
@@ -84,8 +95,11 @@ pub struct Cluster {
     pub programs: Vec<Arc<dyn Program>>,
     /// What is in the pods that something was done in, by `namespace/name`; volumes left out.
     pub pods: BTreeMap<String, Machine>,
-    /// What is in the volumes of claims, by `namespace/name` of the claim: it outlives the pods that have it mounted.
+    /// What is in volumes, by the name of the volume, or `namespace/name` of the claim where no volume is described: it outlives the pods
+    /// that have it mounted.
     pub volumes: BTreeMap<String, Tree>,
+    /// What was to run by itself that nobody described.
+    pub(crate) gaps: BTreeSet<String>,
 }
 
 /// An object, and who manages its fields.
@@ -105,6 +119,7 @@ impl Default for Cluster {
             programs: Vec::new(),
             pods: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            gaps: BTreeSet::new(),
         };
         for name in ["default", "kube-system"] {
             let _ = cluster.add(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
@@ -125,18 +140,29 @@ impl Cluster {
     ///
     /// What is missing in it, in words.
     pub fn add(&mut self, object: Value) -> Result<(), String> {
+        self.admit(object)?;
+        self.reconcile();
+        Ok(())
+    }
+
+    /// As [`Cluster::add`], and no controller does anything about it before [`Cluster::begin`].
+    pub(crate) fn admit(&mut self, object: Value) -> Result<(), String> {
         let name = ObjectRef::of(&object)?;
         self.serve(&name.kind.group, &name.kind.kind);
         if let Some(namespace) = &name.namespace
             && !self.objects.contains_key(&namespace_key(namespace))
         {
-            self.add(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
+            self.admit(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))?;
         }
         let owned = merge::leaves(&object);
         let live = self.stamped(object);
         self.objects.insert(key(&name), Object { live, owners: [(SOMEBODY.to_owned(), owned)].into() });
-        self.reconcile();
         Ok(())
+    }
+
+    /// The controllers begin.
+    pub(crate) fn begin(&mut self) {
+        self.reconcile();
     }
 
     /// Serves a kind besides the usual ones.
@@ -147,6 +173,14 @@ impl Cluster {
     /// All objects.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.objects.iter().map(|(key, object)| (key, &object.live))
+    }
+
+    /// Whose UID each is.
+    pub(crate) fn names_of_uids(&self) -> BTreeMap<&str, String> {
+        let named = self.objects.iter().filter_map(|([kind, _, namespace, name], object)| {
+            Some((object.live["metadata"]["uid"].as_str()?, format!("the UID of {kind} {namespace}/{name}")))
+        });
+        named.collect()
     }
 
     pub(crate) fn object(&self, key: &Key) -> Option<&Value> {
@@ -177,7 +211,7 @@ impl Cluster {
         let number = self.next();
         let metadata = &mut object["metadata"];
         for (name, value) in [
-            ("uid", json!(format!("uid-{number}"))),
+            ("uid", json!(format!("{UID}{number}"))),
             ("resourceVersion", json!(number.to_string())),
             ("generation", json!(1)),
             ("creationTimestamp", json!("2026-01-01T00:00:00Z")),

@@ -28,16 +28,18 @@ impl Cluster {
         let name = format!("{namespace}/{}", pod.name);
         let fresh = || Machine { programs: self.programs.clone(), ..Machine::default() };
         let mut machine = self.pods.remove(&name).unwrap_or_else(fresh);
-        for (claim, top) in &mounts {
+        let places: Vec<String> = mounts.iter().map(|mount| self.place_of(&namespace, &mount.claim)).collect();
+        for (Mount { top, .. }, place) in mounts.iter().zip(&places) {
             machine.tree.put(top, Node::directory(0o755));
-            for (path, node) in self.volumes.entry(format!("{namespace}/{claim}")).or_default().iter() {
+            for (path, node) in self.volumes.entry(place.clone()).or_default().iter() {
                 machine.tree.put(&format!("{top}{path}"), node.clone());
             }
         }
         let done = work(&mut machine);
-        for (claim, top) in &mounts {
-            let volume = self.volumes.entry(format!("{namespace}/{claim}")).or_default();
-            *volume = machine.tree.below(top);
+        for (Mount { top, read_only, .. }, place) in mounts.iter().zip(places) {
+            if !read_only {
+                self.volumes.insert(place, machine.tree.below(top));
+            }
             machine.tree.remove(top);
         }
         self.pods.insert(name, machine);
@@ -60,8 +62,14 @@ impl Cluster {
     }
 }
 
-/// Claims that a pod has mounted, and where.
-fn mounts(pod: &Value) -> Vec<(String, String)> {
+/// A claim that a pod has mounted.
+struct Mount {
+    claim: String,
+    top: String,
+    read_only: bool,
+}
+
+fn mounts(pod: &Value) -> Vec<Mount> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map(|text| text.trim_end_matches('/').to_owned());
     let mut found = Vec::new();
@@ -69,9 +77,10 @@ fn mounts(pod: &Value) -> Vec<(String, String)> {
         let Some(claim) = text(&volume["persistentVolumeClaim"]["claimName"]) else { continue };
         for container in list(&pod["spec"]["containers"]) {
             let mounts = list(&container["volumeMounts"]);
-            let tops =
-                mounts.iter().filter(|mount| mount["name"] == volume["name"]).filter_map(|m| text(&m["mountPath"]));
-            found.extend(tops.map(|top| (claim.clone(), top)));
+            found.extend(mounts.iter().filter(|mount| mount["name"] == volume["name"]).filter_map(|mount| {
+                let (claim, read_only) = (claim.clone(), mount["readOnly"] == true);
+                Some(Mount { claim, top: text(&mount["mountPath"])?, read_only })
+            }));
         }
     }
     found

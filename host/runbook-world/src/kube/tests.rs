@@ -3,6 +3,8 @@ use serde_json::json;
 
 use super::write::Patch;
 use super::*;
+use crate::machine::Invocation;
+use crate::tree::Node;
 
 fn map(data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}, "data": data})
@@ -47,6 +49,17 @@ fn what_was_there_before_is_managed_by_somebody_else() {
     let stale = json!({"metadata": {"resourceVersion": "1"}, "data": {"a": "3"}});
     let patch = Patch { object: &name(), kind: PatchType::Merge, body: &stale, subresource: None };
     assert!(matches!(cluster.patch(&patch, "we"), Err(CallError::Conflict(_))));
+}
+
+#[test]
+fn empty_annotations_are_none() {
+    let mut cluster = Cluster::default();
+    cluster.add(map(&json!({}))).expect("an object");
+    let before = cluster.object(&key(&name())).cloned().expect("it is there");
+    let body = json!({"metadata": {"annotations": {"a": null}, "labels": {}}});
+    let patch = Patch { object: &name(), kind: PatchType::Merge, body: &body, subresource: None };
+    let after = cluster.patch(&patch, "we").expect("it is there");
+    assert_eq!(after["metadata"], before["metadata"], "it is the same object in the same version");
 }
 
 #[test]
@@ -100,4 +113,183 @@ fn selectors_narrow_a_list() {
     assert_eq!(count("app in (web, db),all", ""), Ok(2));
     assert_eq!(count("app!=web", "metadata.name=b"), Ok(1));
     assert!(count("!app", "").is_err());
+}
+
+/// A cluster from YAML documents, with what is in its volume `v1`, and a program that copies.
+fn house(objects: &str) -> Cluster {
+    let text = format!(
+        "[cluster.c]\nobjects = \"\"\"{objects}\"\"\"\nvolumes.v1 = {{ \"/a\" = \"x\" }}\n[[cluster.c.program]]\nargv = [\"copy\"]\n\
+         copy = {{ \"/src\" = \"/dst\" }}\nwrite = {{ \"/dev/termination-log\" = \"{{env:SAYS}}\" }}\n\
+         [[cluster.c.program]]\nargv = [\"fail\"]\nexit = 2\n"
+    );
+    crate::file::read(&text).expect("a world").state.clusters.remove("c").expect("a cluster")
+}
+
+const OLD: &str = "
+apiVersion: v1
+kind: PersistentVolume
+metadata: { name: v1, annotations: { pv.kubernetes.io/provisioned-by: x } }
+spec: { persistentVolumeReclaimPolicy: Delete, storageClassName: old, claimRef: { namespace: shop, name: data } }
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: { name: data, namespace: shop }
+spec: { storageClassName: old, volumeName: v1 }
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: { name: lazy }
+provisioner: x
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: { name: static }
+provisioner: kubernetes.io/no-provisioner
+---
+";
+
+fn object_named(kind: &str, name: &str) -> ObjectRef {
+    let wide = CLUSTER_WIDE.contains(&kind);
+    let group = match kind {
+        "Deployment" => "apps",
+        "Job" => "batch",
+        _ => "",
+    };
+    let kind = ResourceKind { group: group.into(), version: "v1".into(), kind: kind.into() };
+    ObjectRef { kind, namespace: (!wide).then(|| "shop".into()), name: name.into() }
+}
+
+fn at<'a>(cluster: &'a Cluster, kind: &str, name: &str, pointer: &str) -> Option<&'a Value> {
+    cluster.object(&key(&object_named(kind, name)))?.pointer(pointer)
+}
+
+fn merge(cluster: &mut Cluster, kind: &str, name: &str, body: &Value) {
+    let object = object_named(kind, name);
+    let patch = Patch { object: &object, kind: PatchType::Merge, body, subresource: None };
+    cluster.patch(&patch, "we").expect("it is there");
+}
+
+#[test]
+fn a_claim_gets_the_volume_that_is_kept_for_it_or_one_that_is_made() {
+    let mut cluster = house(OLD);
+    assert_eq!(at(&cluster, "PersistentVolumeClaim", "data", "/status/phase"), Some(&json!("Bound")));
+    assert_eq!(
+        at(&cluster, "PersistentVolume", "v1", "/spec/claimRef/uid"),
+        at(&cluster, "PersistentVolumeClaim", "data", "/metadata/uid")
+    );
+    for (name, class) in [("lazy", "lazy"), ("static", "static")] {
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"storageClassName": class}});
+        cluster.apply(&claim, false, "we").expect("is made");
+        assert_eq!(at(&cluster, "PersistentVolumeClaim", name, "/status/phase"), Some(&json!("Pending")), "{class}");
+    }
+    // Its first consumer.
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "lazy"}}]}});
+    cluster.apply(&pod, false, "we").expect("is made");
+    assert_eq!(at(&cluster, "PersistentVolumeClaim", "lazy", "/spec/volumeName"), Some(&json!("pvc-shop-lazy")));
+    assert_eq!(at(&cluster, "PersistentVolumeClaim", "static", "/status/phase"), Some(&json!("Pending")));
+}
+
+#[test]
+fn what_becomes_of_a_volume_is_its_policy_s_to_say() {
+    for (policy, phase, kept) in [("Retain", Some("Released"), true), ("Delete", None, false)] {
+        let mut cluster = house(OLD);
+        merge(&mut cluster, "PersistentVolume", "v1", &json!({"spec": {"persistentVolumeReclaimPolicy": policy}}));
+        cluster.delete(&object_named("PersistentVolumeClaim", "data"), None, false).expect("is there");
+        let now = at(&cluster, "PersistentVolume", "v1", "/status/phase").and_then(Value::as_str);
+        assert_eq!((now, cluster.volumes.contains_key("v1")), (phase, kept), "{policy}");
+    }
+    // Nobody makes what lies on it go by deleting the object that tells of it.
+    let mut cluster = house(OLD);
+    merge(&mut cluster, "PersistentVolume", "v1", &json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}));
+    cluster.delete(&object_named("PersistentVolume", "v1"), None, false).expect("is there");
+    assert_eq!(at(&cluster, "PersistentVolumeClaim", "data", "/status/phase"), Some(&json!("Lost")));
+    assert!(cluster.volumes.contains_key("v1"));
+}
+
+#[test]
+fn workloads_have_pods_and_pods_hold_claims() {
+    let web = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: shop }
+spec:
+  replicas: 2
+  template:
+    spec:
+      containers: [{ name: web, image: a, volumeMounts: [{ name: d, mountPath: /d }] }]
+      volumes: [{ name: d, persistentVolumeClaim: { claimName: data } }]
+";
+    let mut cluster = house(&format!("{OLD}{web}"));
+    let ready = |cluster: &Cluster| at(cluster, "Deployment", "web", "/status/readyReplicas").cloned();
+    assert_eq!(ready(&cluster), Some(json!(2)));
+    let read = cluster.read(&object_named("Pod", "web-1"), "/d/a").expect("it runs");
+    assert_eq!(read.as_deref(), Some(&b"x"[..]));
+    let first = at(&cluster, "Pod", "web-0", "/metadata/uid").cloned();
+    cluster.delete(&object_named("Pod", "web-0"), None, false).expect("is there");
+    let second = at(&cluster, "Pod", "web-0", "/metadata/uid").cloned();
+    assert!(second.is_some() && second != first, "another one is made");
+    merge(&mut cluster, "Deployment", "web", &json!({"spec": {"template": {"spec": {"hostNetwork": true}}}}));
+    assert_eq!(at(&cluster, "Pod", "web-0", "/spec/hostNetwork"), Some(&json!(true)));
+
+    cluster.delete(&object_named("PersistentVolumeClaim", "data"), None, false).expect("is there");
+    assert!(at(&cluster, "PersistentVolumeClaim", "data", "/metadata/deletionTimestamp").is_some(), "pods hold it");
+    merge(&mut cluster, "Deployment", "web", &json!({"spec": {"replicas": 0}}));
+    assert_eq!((ready(&cluster), at(&cluster, "Pod", "web-0", "")), (Some(json!(0)), None));
+    assert_eq!(at(&cluster, "PersistentVolumeClaim", "data", ""), None);
+    merge(&mut cluster, "Deployment", "web", &json!({"spec": {"replicas": 1}}));
+    assert_eq!(ready(&cluster), Some(json!(0)), "without its claim it does not start");
+    assert_eq!(at(&cluster, "Pod", "web-0", "/status/phase"), Some(&json!("Pending")));
+}
+
+#[test]
+fn jobs_do_what_somebody_described() {
+    let job = |command: &str| {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "shop"}, "spec": {"template": {
+        "spec": {
+            "containers": [{"name": "c", "command": [command], "env": [{"name": "SAYS", "value": "done"}], "volumeMounts": [
+                {"name": "s", "mountPath": "/src", "readOnly": true}, {"name": "d", "mountPath": "/dst"}]}],
+            "volumes": [{"name": "s", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "d", "persistentVolumeClaim": {"claimName": "copy"}}],
+        }}}})
+    };
+    let copy = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "copy", "namespace": "shop"},
+        "spec": {"storageClassName": "lazy"}});
+    for (command, condition, said, copied) in [
+        ("copy", Some("Complete"), Some("done"), true),
+        ("fail", Some("Failed"), Some(""), false),
+        ("strange", None, None, false),
+    ] {
+        let mut cluster = house(OLD);
+        let waits = cluster.apply(&job(command), false, "we").expect("is made");
+        assert!(waits["status"].is_null());
+        assert_eq!(at(&cluster, "Pod", "j-0", "/status/phase"), Some(&json!("Pending")), "a claim is missing");
+        cluster.apply(&copy, false, "we").expect("is made");
+        let is = at(&cluster, "Job", "j", "/status/conditions/0/type").and_then(Value::as_str);
+        let words = at(&cluster, "Pod", "j-0", "/status/containerStatuses/0/state/terminated/message");
+        assert_eq!((is, words.and_then(Value::as_str)), (condition, said), "{command}");
+        let there = cluster.volumes.get("pvc-shop-copy").is_some_and(|tree| tree.has("/a"));
+        assert_eq!((there, cluster.gaps.is_empty()), (copied, command != "strange"), "{command}");
+        cluster.delete(&object_named("Job", "j"), None, false).expect("is there");
+        assert_eq!(at(&cluster, "Pod", "j-0", ""), None);
+    }
+}
+
+#[test]
+fn what_is_mounted_to_be_read_is_not_written() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: { name: p, namespace: shop }
+spec:
+  containers: [{ name: p, volumeMounts: [{ name: d, mountPath: /d, readOnly: true }] }]
+  volumes: [{ name: d, persistentVolumeClaim: { claimName: data } }]
+";
+    let mut cluster = house(&format!("{OLD}{pod}"));
+    let pod = object_named("Pod", "p");
+    cluster.within(&pod, |machine| machine.tree.put("/d/b", Node::file("y", 0o644))).expect("it runs");
+    assert_eq!(cluster.read(&pod, "/d/b"), Ok(None));
+    assert!(cluster.execute(&pod, &Invocation::pseudo(["none"]), false).is_err());
 }

@@ -65,13 +65,19 @@ impl Cluster {
         }
         let live = self.stamped(manifest);
         let object = Object { live, owners: [(manager.to_owned(), fields)].into() };
-        self.objects.insert(key(name), with_managers(object));
+        let object = with_managers(object);
+        let live = object.live.clone();
+        self.objects.insert(key(name), object);
         self.reconcile();
-        Ok(self.object(&key(name)).cloned().unwrap_or_default())
+        Ok(live)
     }
 
-    /// Keeps what was written, with another version where it is something else.
+    /// Keeps what was written, with another version where it is something else; gives it as the answer has it, before any controller came.
     fn store(&mut self, name: &ObjectRef, mut object: Object, before: &Value) -> Result<Value, CallError> {
+        // What is empty there is as if it were left out.
+        if let Some(metadata) = object.live["metadata"].as_object_mut() {
+            metadata.retain(|name, value| !(matches!(name.as_str(), "annotations" | "labels") && *value == json!({})));
+        }
         if comparable(&object.live) != comparable(before) || object.live["status"] != before["status"] {
             object.live["metadata"]["resourceVersion"] = json!(self.next().to_string());
         }
@@ -79,10 +85,11 @@ impl Cluster {
             let generation = before["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
             object.live["metadata"]["generation"] = json!(generation);
         }
+        let object = with_managers(object);
         let live = object.live.clone();
-        self.objects.insert(key(name), with_managers(object));
+        self.objects.insert(key(name), object);
         self.reconcile();
-        Ok(self.object(&key(name)).cloned().unwrap_or(live))
+        Ok(live)
     }
 
     /// Patches an object; gives what is patched as it is then.
@@ -128,7 +135,6 @@ impl Cluster {
         });
         owners.entry(manager.to_owned()).or_default().extend(changed);
         let after = self.store(name, Object { live, owners }, &before)?;
-        self.collect();
         Ok(match patch.subresource {
             Some("scale") => scale_of(&after),
             _ => after,
@@ -149,7 +155,6 @@ impl Cluster {
             let owner = object.live["metadata"]["uid"].clone();
             self.objects.values_mut().for_each(|other| disown(&mut other.live, &owner));
         }
-        self.collect();
         self.reconcile();
         Ok(true)
     }
@@ -167,7 +172,7 @@ fn disown(object: &mut Value, owner: &Value) {
     }
 }
 
-fn with_managers(mut object: Object) -> Object {
+pub(super) fn with_managers(mut object: Object) -> Object {
     let managers = object.owners.iter().filter(|(_, fields)| !fields.is_empty());
     object.live["metadata"]["managedFields"] =
         managers.map(|(manager, _)| json!({"manager": manager, "operation": "Apply"})).collect();

@@ -86,6 +86,17 @@ fn reaches(_: Input) -> Result<()> {
     Ok(())
 }
 
+/// Law 7: where something is gone that it had made.
+fn strays(_: Input) -> Result<()> {
+    let files = machine()?.files();
+    if files.exists("/srv/mark")? && !files.exists("/srv/data")? {
+        let _ = files.read_text("/etc/shadow");
+    }
+    files.file("/srv/data").text("data\n").ensure()?;
+    files.file("/srv/mark").text("done\n").ensure()?;
+    Ok(())
+}
+
 fn panics(_: Input) -> Result<()> {
     let said = machine()?.cmd(["say", "42"]).observe()?.text();
     let number: u32 = said.parse().expect("a number");
@@ -116,6 +127,7 @@ plugin! {
         "forgets" => forgets;
         "blind" => blind;
         "reaches" => reaches;
+        "strays" => strays;
         "panics" => panics;
         "spins" => spins;
         "tells" => tells;

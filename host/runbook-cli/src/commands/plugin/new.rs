@@ -198,7 +198,8 @@ mod tests {
             assert!(has(path), "{path}");
         }
         for template in [&RUST, &PYTHON, &JS] {
-            for file in ["plugin.toml", "README.md", "examples/settings.toml", template.mark] {
+            let cases = ["cases/settings.toml", "cases/settings.world.toml"];
+            for file in ["plugin.toml", "README.md", "examples/settings.toml", template.mark].into_iter().chain(cases) {
                 assert!(template.files.iter().any(|(path, _)| *path == file), "{file} beside {}", template.mark);
             }
             assert!(template.vendor.iter().any(|(path, _)| *path == "wit/world.wit"), "{}", template.mark);

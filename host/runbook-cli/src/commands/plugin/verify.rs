@@ -67,7 +67,11 @@ pub(crate) async fn run(args: &args::Laws) -> Result<u8, CliError> {
     if args.case.is_none() && !uncovered.is_empty() {
         print(&format!("not judged, since no case uses it: {}", uncovered.join(", ")));
     }
-    let word = if broken > 0 { "broken" } else { "kept" };
+    let word = match (broken, unjudged) {
+        (0, 0) => "kept",
+        (0, _) => "incomplete",
+        _ => "broken",
+    };
     print(&format!("{word}: {held} hold, {unjudged} not judged, {broken} broken"));
     Ok(if broken > 0 { exit_code::STEP_FAILED } else { exit_code::SUCCESS })
 }
@@ -260,6 +264,9 @@ impl Table {
                         let bad = Styles::BAD;
                         let _ =
                             writeln!(out, "\n{bad}{case} breaks law {number}{bad:#}, {law}\n  {}", safe(&breach.what));
+                        if !breach.calls.is_empty() {
+                            let _ = writeln!(out, "  the last calls up to there:");
+                        }
                         for call in &breach.calls {
                             let _ = writeln!(out, "    {}", safe(call));
                         }
