@@ -117,6 +117,18 @@ with = {{ how = "{how}", inside = "{inside}", outside = "/nowhere" }}
         std::fs::write(path, bytes).expect("our own file");
     }
 
+    /// What `validate` says is still to be done, about a runbook without mistakes.
+    fn noted(&self, count: usize, notes: &[&str]) {
+        let mut out = self.env.run(&["validate", "x.toml"]).ok().stdout_has("no mistakes");
+        for note in notes {
+            out = out.stderr_has(note);
+        }
+        let json = self.env.run(&["validate", "--json", "x.toml"]).ok().stdout;
+        let said: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!((out.stderr.matches("note[").count(), said.len()), (count, count), "{out}");
+        assert!(said.iter().all(|note| note["severity"] == "note" && note["message"] != ""), "{json}");
+    }
+
     /// Whatever is refused is refused before a run began, in a plan as in an exec.
     fn refused(&self, what: &str, says: &[&str]) {
         let inside = Tree::of(&self.inside);
@@ -168,7 +180,10 @@ fn from_a_folder_to_a_run() {
 
     // Grants are asked for, and shown.
     w.refused("not granted", &["nothing was granted to it in x.toml", "runbook grant x.toml"]);
-    drop(w.env.run(&["validate", "x.toml"]).ok());
+    w.noted(
+        1,
+        &["note[not-granted]: the plugin `hostile` is from elsewhere, and nothing was granted to it in x.toml\n"],
+    );
     let shown = w.env.run(&["grant", "x.toml"]).code(2).stderr_has("--yes");
     let shown = shown
         .stdout_has("reach may do this in the step reach on here")
@@ -177,6 +192,7 @@ fn from_a_folder_to_a_run() {
     drop(shown.stdout_has("+ ssh.observe echo *\n        Talks to itself.\n        runs during plan, too"));
     assert!(!w.env.work().join("runbook.lock").exists());
     w.env.grant("x.toml");
+    w.noted(0, &[]);
     let lock = std::fs::read_to_string(w.env.work().join("runbook.lock")).expect("written");
     assert!(lock.contains(image.digest().as_str()), "{lock}");
     drop(w.env.run(&["grant", "x.toml"]).ok().stdout_has("grants what is asked for already"));
@@ -195,6 +211,23 @@ fn grant_at_a_terminal(w: &World, typed: &str) -> Outcome {
     let grant = format!("{} grant x.toml", inner.get_program().to_string_lossy());
     let text = format!("printf '{typed}\\n' | script -qec '{grant}' /dev/null");
     Outcome::of(&mut behind(&["sh", "-c", &text], &inner))
+}
+
+#[test]
+fn all_that_is_not_granted_is_named_at_once() {
+    let w = World::new();
+    drop(w.build());
+    // Two plugins: one in a pack that nobody signed, one in a file.
+    let text = w.runbook(&format!("./{PACK}"), "literal");
+    let (head, step) = text.split_once("[[step]]").expect("a step");
+    w.other_component("hostile", "hostage");
+    let other = step.replace("\"reach\"", "\"again\"").replace("hostile/reach", "hostage/reach");
+    let plugins = "[plugins]\nhostage = \"./hostile.wasm\"\n\n";
+    w.env.write("x.toml", format!("{head}{plugins}[[step]]{step}\n[[step]]{other}"));
+    let both = ["the plugin `hostage` is from elsewhere, and nothing was granted to it", "it is not signed"];
+    w.refused("two", &both);
+    w.noted(2, &both);
+    drop(w.env.run(&["grant", "x.toml", "--yes"]).code(4).stderr_has("it is not signed"));
 }
 
 #[test]
@@ -405,6 +438,7 @@ fn a_new_version_that_asks_for_more_stops_until_it_is_granted() {
         "more",
         &["asks for more than was granted to 1.0.0\n  + reach: ssh.observe ls -l*\n", "runbook grant x.toml"],
     );
+    w.noted(1, &["asks for more than was granted to 1.0.0"]);
     let shown =
         w.env.run(&["grant", "x.toml"]).code(2).stdout_has("    + ssh.observe ls -l*").stdout_has("      files.write");
     drop(shown.stdout_has("- reach: ssh.observe echo * (no longer asked for)"));
@@ -467,6 +501,7 @@ fn a_component_that_nobody_signed_is_locked_by_its_digest() {
         w.runbook("./x", "literal").replace("[packs]\nthings = \"./x\"", "[plugins]\nhostile = \"./hostile.wasm\"");
     w.env.write("x.toml", text);
     w.refused("not granted", &["nothing was granted to it in x.toml"]);
+    w.noted(1, &["nothing was granted to it in x.toml\n", "= help: runbook grant x.toml shows what they ask for"]);
     drop(
         w.env
             .run(&["grant", "x.toml", "--yes"])
@@ -479,6 +514,7 @@ fn a_component_that_nobody_signed_is_locked_by_its_digest() {
     let mut from_home: Command = w.env.command(&["exec", &path]);
     drop(Outcome::of(from_home.current_dir(w.env.home())).ok().last_line(DONE));
     w.other_component("Talks to itself.", "Talks to nobody.");
+    w.noted(1, &["the plugin `hostile` is not what was granted: the lock has sha256:"]);
     let out = w.env.run(&["exec", "x.toml"]).code(4).stderr_has("the plugin `hostile` is not what was granted");
     drop(out);
     drop(w.env.run(&["grant", "x.toml"]).code(2).stderr_has("a person has to agree"));
