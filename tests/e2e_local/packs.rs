@@ -243,6 +243,75 @@ fn a_person_decides() {
 }
 
 #[test]
+fn two_packs_with_a_plugin_of_one_name() {
+    let w = World::new();
+    w.signed();
+    w.trust("key");
+    // Another pack with a plugin of that name, which is not the same.
+    w.other_component("Talks to itself.", "Talks to nobody.");
+    let source = std::fs::read_to_string(w.env.work().join("pack.toml")).expect("our own file");
+    w.env.write("pack.toml", source.replace("eve/hostile", "eve/another"));
+    w.env.write("books/reach.toml", w.runbook("eve/another:1.0.0", "literal"));
+    drop(w.env.run(&["pack", "build", "-o", "another.pack"]).ok());
+    drop(w.env.run(&["pack", "sign", "another.pack", "--key", "key"]).ok());
+    let text = w.runbook(&format!("./{PACK}"), "literal");
+    let (head, step) = text.split_once("[[step]]").expect("a step");
+    let both = |packs: &str, plugin: &str| {
+        let other = step.replace("\"reach\"", "\"again\"").replace("hostile/", &format!("{plugin}/"));
+        w.env.write(
+            "x.toml",
+            format!("{}[[step]]{step}\n[[step]]{other}", head.replace("\n[hosts", &format!("{packs}\n[hosts"))),
+        );
+    };
+    both("tools = \"./another.pack\"\n", "hostile");
+    let help = "tools = { source = \"./another.pack\", rename = { hostile = \"tools-hostile\" } }";
+    w.refused("two of one name", &["the packs `things` and `tools` both bring a plugin `hostile`", help]);
+    // What the hint says is what helps.
+    both(&format!("{help}\n"), "tools-hostile");
+    w.noted(
+        2,
+        &["the plugin `hostile` is from", "the plugin `tools-hostile` is from elsewhere, and nothing was granted"],
+    );
+    let shown = w.env.run(&["grant", "x.toml", "--yes"]).ok().stdout_has("tools-hostile 1.0.0");
+    drop(
+        shown.stdout_has(", where it is called hostile").stdout_has("Talks to nobody.").stdout_has("Talks to itself."),
+    );
+    let lock = std::fs::read_to_string(w.env.work().join("runbook.lock")).expect("written");
+    assert!(lock.contains("name = \"tools-hostile\"\npack = \"tools\"\nin_pack = \"hostile\"\n"), "{lock}");
+    w.noted(0, &[]);
+    drop(w.env.run(&["schema", "x.toml"]).ok().stdout_has("\"tools-hostile/reach\"").stdout_has("\"hostile/reach\""));
+    drop(
+        w.env
+            .run(&["exec", "x.toml"])
+            .ok()
+            .last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed"),
+    );
+    // A later session knows it under that name, too.
+    drop(w.env.run(&["replay"]).ok());
+    drop(w.env.run(&["undo"]).ok());
+    // Names are the runbook's: what was granted to a plugin is not handed to another one that takes its name.
+    let swapped = std::fs::read_to_string(w.env.work().join("x.toml")).expect("our own file");
+    let swapped = swapped.replace(
+        &format!("things = \"./{PACK}\""),
+        "things = { source = \"./PACK\", rename = { hostile = \"first\" } }",
+    );
+    let swapped = swapped.replace("rename = { hostile = \"tools-hostile\" }", "rename = { hostile = \"hostile\" }");
+    w.env.write("x.toml", swapped.replace("./PACK", &format!("./{PACK}")).replace("tools-hostile/", "first/"));
+    drop(
+        w.env.run(&["exec", "x.toml"]).code(4).stderr_has("the plugin `hostile` is `hostile` of the pack `tools` here"),
+    );
+    // What there is not cannot be renamed.
+    both("tools = { source = \"./another.pack\", rename = { hostil = \"b\" } }\n", "b");
+    drop(
+        w.env
+            .run(&["validate", "x.toml"])
+            .code(3)
+            .stderr_has("no plugin `hostil` to rename")
+            .stderr_has("did you mean `hostile`?"),
+    );
+}
+
+#[test]
 fn an_included_runbook_is_granted_with_the_one_that_includes_it() {
     let w = World::new();
     w.signed();

@@ -115,7 +115,7 @@ pub(crate) fn store() -> Result<Store, CliError> {
 
 /// Reads the pack that a runbook names. Nobody has asked yet who signed it.
 pub(crate) fn read_pack(mention: &PackMention, beside: &Beside) -> Result<Pack, CliError> {
-    let PackMention { name, source } = mention;
+    let PackMention { name, source, .. } = mention;
     let refused = |why: String| CliError::refused(format!("pack `{name}`: {}", safe(&why)));
     let path = match PackSource::parse(source) {
         Ok(PackSource::Path(path)) => PathBuf::from(expand(&path)),
@@ -224,14 +224,15 @@ pub(crate) fn uses(
     let mut uses = Vec::new();
     for (name, granted) in asked {
         let (Some(origin), Some(loaded)) = (catalog.origin(&name), catalog.loaded(&name)) else { continue };
-        let (pack, source) = match origin {
-            Origin::Pack(pack) => (Some(pack.as_str()), None),
-            Origin::File(path) => (None, Some(path.clone())),
+        let (pack, in_pack, source) = match origin {
+            Origin::Pack { pack, itself } => (Some(pack.as_str()), itself.clone(), None),
+            Origin::File(path) => (None, None, Some(path.clone())),
         };
         let plugin = LockedPlugin {
             runbook: beside.runbook.clone(),
             name,
             pack: pack.map(str::to_owned),
+            in_pack,
             source,
             version: loaded.manifest.version.parse().map_err(CliError::internal)?,
             digest: Digest::parse(&format!("sha256:{}", loaded.sha256)).map_err(CliError::internal)?,

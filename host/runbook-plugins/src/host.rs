@@ -173,9 +173,24 @@ impl Host {
     ///
     /// When it is no plugin, another one, or does not fit.
     pub fn load(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Arc<Loaded>, LoadError> {
+        self.load_as(name, name, bytes)
+    }
+
+    /// [`Host::load`] for a component that calls itself `itself`, and that is known by another name here, in what is loaded of its
+    /// manifest, too.
+    ///
+    /// # Errors
+    ///
+    /// When it is no plugin, another one, or does not fit.
+    pub fn load_as(
+        &self,
+        name: &str,
+        itself: &str,
+        bytes: impl Into<Cow<'static, [u8]>>,
+    ) -> Result<Arc<Loaded>, LoadError> {
         let bytes = bytes.into();
         let read = runbook_packs::read(&bytes);
-        self.take(name.to_owned(), bytes, read)
+        self.take(name.to_owned(), itself, bytes, read)
     }
 
     /// [`Host::load`] for a component that is part of the program. Its digest comes from the build, and its manifest is not
@@ -186,22 +201,24 @@ impl Host {
     /// When it is no plugin, another one, or does not fit.
     pub fn load_own(&self, name: &str, bytes: &'static [u8], sha256: &str) -> Result<Arc<Loaded>, LoadError> {
         let read = runbook_packs::read_own(bytes, sha256.to_owned());
-        self.take(name.to_owned(), Cow::Borrowed(bytes), read)
+        self.take(name.to_owned(), name, Cow::Borrowed(bytes), read)
     }
 
     fn take(
         &self,
         name: String,
+        itself: &str,
         bytes: Cow<'static, [u8]>,
         read: Result<Component, ReadError>,
     ) -> Result<Arc<Loaded>, LoadError> {
-        let component = match read {
+        let mut component = match read {
             Ok(component) => component,
             Err(error) => return Err(LoadError::Read { name, error }),
         };
-        if component.manifest.name != name {
-            return Err(LoadError::Name { name, itself: component.manifest.name });
+        if component.manifest.name != itself {
+            return Err(LoadError::Name { name: itself.to_owned(), itself: component.manifest.name });
         }
+        component.manifest.name.clone_from(&name);
         if let Err(message) = preflight::names(&component) {
             return Err(LoadError::Unfit { name, message });
         }
