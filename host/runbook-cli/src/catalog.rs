@@ -69,7 +69,8 @@ impl Catalog {
     /// No plugin at all, for what needs none.
     pub(crate) fn none() -> Result<Self, CliError> {
         let cache_dir = runs_dir::cache().ok();
-        let options = Options { cache_dir, compiling: Some(say_compiling), ..Options::default() };
+        let memory_of_all = memory_of_all()?;
+        let options = Options { cache_dir, memory_of_all, compiling: Some(say_compiling), ..Options::default() };
         let host = Host::new(options).map_err(CliError::internal)?;
         let (plugins, origins, packs) = Default::default();
         Ok(Self { host, plugins, origins, packs, beside: None, consented: false })
@@ -245,6 +246,16 @@ impl Catalog {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.plugins.keys().map(String::as_str)
     }
+}
+
+/// What all plugins at work may have together, where the person says it.
+fn memory_of_all() -> Result<Option<usize>, CliError> {
+    const NAME: &str = "RUNBOOK_PLUGIN_MEMORY";
+    let Some(text) = std::env::var_os(NAME) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    let wrong = |why: String| CliError::usage(format!("{NAME}: {text:?} {why}")).hint("write a size such as 512MiB");
+    let bytes = runbook_model::size::parse(&text).map_err(wrong)?;
+    Ok(Some(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 /// An interpreter takes ten seconds to compile; nobody is to think that the program hangs.
