@@ -97,6 +97,12 @@ fn templates_and_examples_are_built_by_the_same_tools() {
         |path: &str| std::fs::read_to_string(tests_dir().join("..").join(path)).expect("it is in the repository");
     let template = read("host/runbook-cli/templates/python/requirements.txt");
     assert_eq!(template, read("plugins/python/smart/requirements.txt"));
+    let without = template.lines().filter(|line| !line.starts_with('#') && !line.starts_with("    --hash=sha256:"));
+    assert!(
+        without.clone().all(|line| line.contains("==") && line.ends_with(" \\")),
+        "each requirement has its hashes"
+    );
+    assert!(without.count() > 0, "{template}");
     let template = read("host/runbook-cli/templates/js/package-lock.json");
     let same =
         template.replace("{{name}}", "homeassistant").replace("file:vendor/runbook/plugins/js/sdk", "file:../sdk");

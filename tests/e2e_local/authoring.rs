@@ -66,6 +66,22 @@ fn a_new_plugin_is_tested_built_and_run() {
     ] {
         assert!(page.stdout.contains(line), "{line}: {}", page.stdout);
     }
+    // A pack of it: its example takes the plugin from where the project has it, which nobody else has.
+    let pack = "schema = 1\nname = \"ann/envs\"\nversion = \"1.0.0\"\nsummary = \"Settings\"\nplugins = [\".\"]\nrunbooks = [\"examples\"]\n";
+    fs::write(project.join("pack.toml"), pack).expect("writes");
+    env.run(&["pack", "build", "envs"])
+        .ok()
+        .stdout_has("plugin envs 0.1.0")
+        .stdout_has("runbook examples/settings.toml")
+        .stderr_has("examples/settings.toml takes `envs` from ../build/envs.wasm, which nobody else has")
+        .stderr_has("[packs], as envs = \"ann/envs:1.0.0\"");
+    let own = "[plugins]\n\"envs\" = \"../build/envs.wasm\"";
+    replace(&project.join("examples/settings.toml"), own, "[packs]\nenvs = \"ann/envs:1.0.0\"");
+    let again =
+        env.run(&["pack", "build", "envs", "-o", "again.pack"]).ok().stdout_has("runbook examples/settings.toml");
+    assert!(!again.stderr.contains("nobody else has"), "{again}");
+    replace(&project.join("examples/settings.toml"), "[packs]\nenvs = \"ann/envs:1.0.0\"", own);
+
     replace(&project.join("examples/settings.toml"), "envs/settings", "envs/setings");
     env.run(&["plugin", "doc", "envs"]).code(3).stderr_has("did you mean");
 

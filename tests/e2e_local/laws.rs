@@ -219,7 +219,7 @@ fn recorded() -> (TestEnv, PathBuf) {
     ] {
         env.write(&format!("lawless/{name}"), text);
     }
-    let path = env.dir().join("written");
+    let path = env.home().join("written");
     let runbook = format!(
         "schema = 1\nname = \"x\"\n[plugins]\nlawless = \"./lawless/build/lawless.wasm\"\n\
          [inputs.token]\ntype = \"secret\"\nfrom = {{ env = \"TOKEN\" }}\n[hosts.here]\ntransport = \"local\"\n\
@@ -249,6 +249,8 @@ fn a_cassette_is_replayed_without_the_host() {
     for told in ["sesame", "under seal", "x.toml", "\"kept\""] {
         assert!(!text.contains(told), "{told} stands in {text}");
     }
+    let home = env.home().display().to_string();
+    assert!(!text.contains(&home) && text.contains("/home/user/written"), "{text}");
     assert!(text.contains("secret:token") || text.contains("\"secret\": \"token\""), "{text}");
 
     // The world is gone; what it answered is not.

@@ -91,6 +91,73 @@ fn each_is_one_failed_step_with_a_clear_message() {
     }
 }
 
+/// KiB that `runbook` may have at a time: what the guests may have together, and what a debug build takes to compile and run at all.
+const MOST_MEMORY: u64 = 400 << 10;
+
+#[test]
+fn many_hosts_at_once_have_no_more_memory_than_all_plugins_may() {
+    let env = TestEnv::new().var("RUNBOOK_PLUGIN_MEMORY", "256MiB");
+    let scratch = folder(&env, "scratch");
+    std::fs::copy(component("probe"), env.work().join("probe.wasm")).expect("it was built");
+    let hosts: String =
+        (0..24).map(|n| format!("[hosts.h{n}]\ntransport = \"local\"\nlabels = [\"many\"]\n\n")).collect();
+    let text = format!(
+        r#"schema = 1
+name = "limits"
+
+[plugins]
+probe = "./probe.wasm"
+
+{hosts}
+[[step]]
+id = "bad"
+uses = "probe/misbehave"
+on = "many"
+needs = []
+allow = "asked"
+on_failure = "continue"
+with = {{ how = "memory" }}
+
+[[step]]
+id = "beside"
+uses = "core/file"
+on = "many"
+needs = []
+with = {{ path = "{}/{{{{ host.name }}}}", content = "fine" }}
+"#,
+        scratch.display()
+    );
+    env.write("x.toml", text);
+    env.grant("x.toml");
+    let out = env.run(&["exec", "x.toml"]).code(1);
+    assert!(out.peak < MOST_MEMORY, "{} MiB of memory are too much", out.peak >> 10);
+    let made = std::fs::read_dir(&scratch).expect("our own folder").count();
+    assert_eq!(made, 24, "small plugins come to their work beside large ones: {out}");
+    let records = journal(&env);
+    let reasons: Vec<&str> = records
+        .iter()
+        .filter_map(|record| match &record.event {
+            Event::StepFinished { instance, reason, .. } if instance.step == "bad" => reason.as_deref(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons.len(), 24, "{out}");
+    let together = "for all of them together (`serial` at the step";
+    assert!(
+        reasons.iter().all(|reason| reason.contains("memory: it wanted ") && reason.contains(together)),
+        "{reasons:?}"
+    );
+    let wrong = TestEnv::new().var("RUNBOOK_PLUGIN_MEMORY", "much");
+    wrong.write("x.toml", crate::support::local("[[step]]\nid = \"a\"\nuses = \"core/reboot\"\non = \"here\"\n"));
+    drop(
+        wrong
+            .run(&["validate", "x.toml"])
+            .code(2)
+            .stderr_has("RUNBOOK_PLUGIN_MEMORY: \"much\" is not a size")
+            .stderr_has("512MiB"),
+    );
+}
+
 #[test]
 fn paths_that_climb_are_denied() {
     let (env, out) = misbehave("climb", "5m");

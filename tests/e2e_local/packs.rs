@@ -117,6 +117,18 @@ with = {{ how = "{how}", inside = "{inside}", outside = "/nowhere" }}
         std::fs::write(path, bytes).expect("our own file");
     }
 
+    /// What `validate` says is still to be done, about a runbook without mistakes.
+    fn noted(&self, count: usize, notes: &[&str]) {
+        let mut out = self.env.run(&["validate", "x.toml"]).ok().stdout_has("no mistakes");
+        for note in notes {
+            out = out.stderr_has(note);
+        }
+        let json = self.env.run(&["validate", "--json", "x.toml"]).ok().stdout;
+        let said: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!((out.stderr.matches("note[").count(), said.len()), (count, count), "{out}");
+        assert!(said.iter().all(|note| note["severity"] == "note" && note["message"] != ""), "{json}");
+    }
+
     /// Whatever is refused is refused before a run began, in a plan as in an exec.
     fn refused(&self, what: &str, says: &[&str]) {
         let inside = Tree::of(&self.inside);
@@ -168,7 +180,10 @@ fn from_a_folder_to_a_run() {
 
     // Grants are asked for, and shown.
     w.refused("not granted", &["nothing was granted to it in x.toml", "runbook grant x.toml"]);
-    drop(w.env.run(&["validate", "x.toml"]).ok());
+    w.noted(
+        1,
+        &["note[not-granted]: the plugin `hostile` is from elsewhere, and nothing was granted to it in x.toml\n"],
+    );
     let shown = w.env.run(&["grant", "x.toml"]).code(2).stderr_has("--yes");
     let shown = shown
         .stdout_has("reach may do this in the step reach on here")
@@ -177,6 +192,7 @@ fn from_a_folder_to_a_run() {
     drop(shown.stdout_has("+ ssh.observe echo *\n        Talks to itself.\n        runs during plan, too"));
     assert!(!w.env.work().join("runbook.lock").exists());
     w.env.grant("x.toml");
+    w.noted(0, &[]);
     let lock = std::fs::read_to_string(w.env.work().join("runbook.lock")).expect("written");
     assert!(lock.contains(image.digest().as_str()), "{lock}");
     drop(w.env.run(&["grant", "x.toml"]).ok().stdout_has("grants what is asked for already"));
@@ -198,6 +214,23 @@ fn grant_at_a_terminal(w: &World, typed: &str) -> Outcome {
 }
 
 #[test]
+fn all_that_is_not_granted_is_named_at_once() {
+    let w = World::new();
+    drop(w.build());
+    // Two plugins: one in a pack that nobody signed, one in a file.
+    let text = w.runbook(&format!("./{PACK}"), "literal");
+    let (head, step) = text.split_once("[[step]]").expect("a step");
+    w.other_component("hostile", "hostage");
+    let other = step.replace("\"reach\"", "\"again\"").replace("hostile/reach", "hostage/reach");
+    let plugins = "[plugins]\nhostage = \"./hostile.wasm\"\n\n";
+    w.env.write("x.toml", format!("{head}{plugins}[[step]]{step}\n[[step]]{other}"));
+    let both = ["the plugin `hostage` is from elsewhere, and nothing was granted to it", "it is not signed"];
+    w.refused("two", &both);
+    w.noted(2, &both);
+    drop(w.env.run(&["grant", "x.toml", "--yes"]).code(4).stderr_has("it is not signed"));
+}
+
+#[test]
 fn a_person_decides() {
     let w = World::new();
     w.signed();
@@ -207,6 +240,75 @@ fn a_person_decides() {
     assert!(!lock.exists());
     drop(grant_at_a_terminal(&w, "y").code(0).stdout_has("runbook.lock: written"));
     assert!(lock.exists());
+}
+
+#[test]
+fn two_packs_with_a_plugin_of_one_name() {
+    let w = World::new();
+    w.signed();
+    w.trust("key");
+    // Another pack with a plugin of that name, which is not the same.
+    w.other_component("Talks to itself.", "Talks to nobody.");
+    let source = std::fs::read_to_string(w.env.work().join("pack.toml")).expect("our own file");
+    w.env.write("pack.toml", source.replace("eve/hostile", "eve/another"));
+    w.env.write("books/reach.toml", w.runbook("eve/another:1.0.0", "literal"));
+    drop(w.env.run(&["pack", "build", "-o", "another.pack"]).ok());
+    drop(w.env.run(&["pack", "sign", "another.pack", "--key", "key"]).ok());
+    let text = w.runbook(&format!("./{PACK}"), "literal");
+    let (head, step) = text.split_once("[[step]]").expect("a step");
+    let both = |packs: &str, plugin: &str| {
+        let other = step.replace("\"reach\"", "\"again\"").replace("hostile/", &format!("{plugin}/"));
+        w.env.write(
+            "x.toml",
+            format!("{}[[step]]{step}\n[[step]]{other}", head.replace("\n[hosts", &format!("{packs}\n[hosts"))),
+        );
+    };
+    both("tools = \"./another.pack\"\n", "hostile");
+    let help = "tools = { source = \"./another.pack\", rename = { hostile = \"tools-hostile\" } }";
+    w.refused("two of one name", &["the packs `things` and `tools` both bring a plugin `hostile`", help]);
+    // What the hint says is what helps.
+    both(&format!("{help}\n"), "tools-hostile");
+    w.noted(
+        2,
+        &["the plugin `hostile` is from", "the plugin `tools-hostile` is from elsewhere, and nothing was granted"],
+    );
+    let shown = w.env.run(&["grant", "x.toml", "--yes"]).ok().stdout_has("tools-hostile 1.0.0");
+    drop(
+        shown.stdout_has(", where it is called hostile").stdout_has("Talks to nobody.").stdout_has("Talks to itself."),
+    );
+    let lock = std::fs::read_to_string(w.env.work().join("runbook.lock")).expect("written");
+    assert!(lock.contains("name = \"tools-hostile\"\npack = \"tools\"\nin_pack = \"hostile\"\n"), "{lock}");
+    w.noted(0, &[]);
+    drop(w.env.run(&["schema", "x.toml"]).ok().stdout_has("\"tools-hostile/reach\"").stdout_has("\"hostile/reach\""));
+    drop(
+        w.env
+            .run(&["exec", "x.toml"])
+            .ok()
+            .last_line("succeeded: 2 steps, 2 changed, 0 unchanged, 0 skipped, 0 failed"),
+    );
+    // A later session knows it under that name, too.
+    drop(w.env.run(&["replay"]).ok());
+    drop(w.env.run(&["undo"]).ok());
+    // Names are the runbook's: what was granted to a plugin is not handed to another one that takes its name.
+    let swapped = std::fs::read_to_string(w.env.work().join("x.toml")).expect("our own file");
+    let swapped = swapped.replace(
+        &format!("things = \"./{PACK}\""),
+        "things = { source = \"./PACK\", rename = { hostile = \"first\" } }",
+    );
+    let swapped = swapped.replace("rename = { hostile = \"tools-hostile\" }", "rename = { hostile = \"hostile\" }");
+    w.env.write("x.toml", swapped.replace("./PACK", &format!("./{PACK}")).replace("tools-hostile/", "first/"));
+    drop(
+        w.env.run(&["exec", "x.toml"]).code(4).stderr_has("the plugin `hostile` is `hostile` of the pack `tools` here"),
+    );
+    // What there is not cannot be renamed.
+    both("tools = { source = \"./another.pack\", rename = { hostil = \"b\" } }\n", "b");
+    drop(
+        w.env
+            .run(&["validate", "x.toml"])
+            .code(3)
+            .stderr_has("no plugin `hostil` to rename")
+            .stderr_has("did you mean `hostile`?"),
+    );
 }
 
 #[test]
@@ -405,6 +507,7 @@ fn a_new_version_that_asks_for_more_stops_until_it_is_granted() {
         "more",
         &["asks for more than was granted to 1.0.0\n  + reach: ssh.observe ls -l*\n", "runbook grant x.toml"],
     );
+    w.noted(1, &["asks for more than was granted to 1.0.0"]);
     let shown =
         w.env.run(&["grant", "x.toml"]).code(2).stdout_has("    + ssh.observe ls -l*").stdout_has("      files.write");
     drop(shown.stdout_has("- reach: ssh.observe echo * (no longer asked for)"));
@@ -467,6 +570,7 @@ fn a_component_that_nobody_signed_is_locked_by_its_digest() {
         w.runbook("./x", "literal").replace("[packs]\nthings = \"./x\"", "[plugins]\nhostile = \"./hostile.wasm\"");
     w.env.write("x.toml", text);
     w.refused("not granted", &["nothing was granted to it in x.toml"]);
+    w.noted(1, &["nothing was granted to it in x.toml\n", "= help: runbook grant x.toml shows what they ask for"]);
     drop(
         w.env
             .run(&["grant", "x.toml", "--yes"])
@@ -479,6 +583,7 @@ fn a_component_that_nobody_signed_is_locked_by_its_digest() {
     let mut from_home: Command = w.env.command(&["exec", &path]);
     drop(Outcome::of(from_home.current_dir(w.env.home())).ok().last_line(DONE));
     w.other_component("Talks to itself.", "Talks to nobody.");
+    w.noted(1, &["the plugin `hostile` is not what was granted: the lock has sha256:"]);
     let out = w.env.run(&["exec", "x.toml"]).code(4).stderr_has("the plugin `hostile` is not what was granted");
     drop(out);
     drop(w.env.run(&["grant", "x.toml"]).code(2).stderr_has("a person has to agree"));

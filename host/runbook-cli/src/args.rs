@@ -90,7 +90,7 @@ pub(crate) enum Command {
   runbook resolve 20261121 pool --not-done --because \"the disk is empty\"
   runbook resolve 20261121 maintenance --release    carry out what a held block deferred")]
     Resolve(Resolve),
-    /// Report every mistake in a runbook, without touching anything
+    /// Report every mistake in a runbook, and which of its plugins are not granted yet, without touching anything
     #[command(after_help = "Examples:
   runbook validate dr.toml
   runbook validate --json dr.toml | jq -r .message")]
@@ -306,7 +306,7 @@ pub(crate) struct Validate {
     /// The runbooks
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Print each mistake on stdout as a JSON line
+    /// Print each mistake and note on stdout as a JSON line
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use runbook_engine::run::Actions;
 use runbook_model::consent::Consent;
+use runbook_model::diagnostic::name_help;
 use runbook_model::event::PluginPin;
 use runbook_model::manifest::{Action, Manifest};
-use runbook_model::parse::Mentions;
+use runbook_model::pack_source::PackSource;
+use runbook_model::parse::{Mentions, PackMention};
 use runbook_packs::MAX_COMPONENT;
 use runbook_packs::pack::Pack;
 use runbook_plugins::{Host, Loaded, Options};
@@ -38,8 +40,13 @@ pub(crate) struct Catalog {
 pub(crate) enum Origin {
     /// The path of its component, seen from the runbook's folder.
     File(String),
-    /// The name that the runbook gives its pack.
-    Pack(String),
+    /// A plugin of a pack.
+    Pack {
+        /// The name that the runbook gives the pack.
+        pack: String,
+        /// The plugin's own name, where the runbook gives it another one.
+        itself: Option<String>,
+    },
 }
 
 impl Catalog {
@@ -62,7 +69,8 @@ impl Catalog {
     /// No plugin at all, for what needs none.
     pub(crate) fn none() -> Result<Self, CliError> {
         let cache_dir = runs_dir::cache().ok();
-        let options = Options { cache_dir, compiling: Some(say_compiling), ..Options::default() };
+        let memory_of_all = memory_of_all()?;
+        let options = Options { cache_dir, memory_of_all, compiling: Some(say_compiling), ..Options::default() };
         let host = Host::new(options).map_err(CliError::internal)?;
         let (plugins, origins, packs) = Default::default();
         Ok(Self { host, plugins, origins, packs, beside: None, consented: false })
@@ -90,7 +98,14 @@ impl Catalog {
     /// The plugins that a runbook of a pack mentions: those of the program, and those of the pack itself.
     pub(crate) fn of_pack(mentions: &Mentions, pack: &Pack) -> Result<Self, CliError> {
         let mut catalog = Self::own(mentions)?;
-        catalog.add_pack("pack", pack)?;
+        let is_itself = |mention: &&PackMention| match PackSource::parse(&mention.source) {
+            Ok(PackSource::Stored(reference)) => reference.is_of(&pack.config.name),
+            Ok(PackSource::Path(_)) | Err(_) => false,
+        };
+        match mentions.packs.iter().find(is_itself) {
+            Some(mention) => catalog.add_pack(mention, pack)?,
+            None => catalog.add_pack(&PackMention { name: "pack".to_owned(), ..PackMention::default() }, pack)?,
+        }
         Ok(catalog)
     }
 
@@ -109,25 +124,47 @@ impl Catalog {
         }
         for mention in &mentions.packs {
             let pack = elsewhere::read_pack(mention, &beside)?;
-            catalog.add_pack(&mention.name, &pack)?;
+            catalog.add_pack(mention, &pack)?;
             catalog.packs.insert(mention.name.clone(), (elsewhere::source_from_folder(runbook, &mention.source), pack));
         }
         catalog.beside = Some(beside);
         Ok(catalog)
     }
 
-    /// The plugins of a pack, under their own names.
-    fn add_pack(&mut self, name: &str, pack: &Pack) -> Result<(), CliError> {
-        for plugin in &pack.config.plugins {
-            if standard::find(&plugin.name).is_some() || self.plugins.contains_key(&plugin.name) {
-                let refused = format!("the pack `{name}` brings a plugin `{}`, and there is one already", plugin.name);
-                return Err(CliError::refused(refused).hint("a name stands for one plugin in the whole run"));
+    /// The plugins of a pack, under the names that they have in the runbook.
+    fn add_pack(&mut self, mention: &PackMention, pack: &Pack) -> Result<(), CliError> {
+        let plugins = || pack.config.plugins.iter().map(|plugin| plugin.name.as_str());
+        for itself in mention.rename.keys().filter(|name| !plugins().any(|plugin| plugin == *name)) {
+            let error = CliError::invalid(format!("the pack `{}` brings no plugin `{itself}` to rename", mention.name));
+            return Err(match name_help(itself, "plugins of the pack", plugins()) {
+                Some(help) => error.hint(help),
+                None => error,
+            });
+        }
+        for itself in plugins() {
+            let (name, other) = (mention.name_of(itself), format!("{}-{itself}", mention.name));
+            if standard::find(name).is_some() || self.plugins.contains_key(name) {
+                let refused = match self.origin(name) {
+                    Some(Origin::Pack { pack, .. }) => {
+                        format!("the packs `{pack}` and `{}` both bring a plugin `{name}`", mention.name)
+                    }
+                    Some(Origin::File(path)) => {
+                        format!("the pack `{}` brings a plugin `{name}`, and {path} is called so, too", mention.name)
+                    }
+                    None => format!("the pack `{}` brings a plugin `{name}`, as the program does", mention.name),
+                };
+                return Err(CliError::refused(refused).hint(format!(
+                    "under [packs], give it a name of its own: {} = {{ source = \"{}\", rename = {{ {itself} = \"{other}\" }} }}",
+                    mention.name, mention.source
+                )));
             }
-            let bytes = pack.component(&plugin.name).unwrap_or_default().to_vec();
-            let loaded = self.host.load(&plugin.name, bytes);
-            let loaded = loaded.map_err(|error| CliError::refused(format!("the pack `{name}`: {error}")))?;
-            self.plugins.insert(plugin.name.clone(), loaded);
-            self.origins.insert(plugin.name.clone(), Origin::Pack(name.to_owned()));
+            let bytes = pack.component(itself).unwrap_or_default().to_vec();
+            let loaded = self.host.load_as(name, itself, bytes);
+            let loaded = loaded.map_err(|error| CliError::refused(format!("the pack `{}`: {error}", mention.name)))?;
+            self.plugins.insert(name.to_owned(), loaded);
+            let origin =
+                Origin::Pack { pack: mention.name.clone(), itself: (name != itself).then(|| itself.to_owned()) };
+            self.origins.insert(name.to_owned(), origin);
         }
         Ok(())
     }
@@ -143,7 +180,7 @@ impl Catalog {
     fn add_file(&mut self, name: &str, path: &Path) -> Result<(), CliError> {
         if standard::find(name).is_some() {
             return Err(CliError::refused(format!("a plugin of the program is called `{name}`, too"))
-                .hint(format!("give {} another name under [plugins]", path.display())));
+                .hint(format!("{} must be built with another name", path.display())));
         }
         let bytes = runbook_packs::read_file(path, MAX_COMPONENT).map_err(|error| {
             CliError::refused(format!("plugin `{name}`: {}: {error}", path.display()))
@@ -209,6 +246,16 @@ impl Catalog {
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.plugins.keys().map(String::as_str)
     }
+}
+
+/// What all plugins at work may have together, where the person says it.
+fn memory_of_all() -> Result<Option<usize>, CliError> {
+    const NAME: &str = "RUNBOOK_PLUGIN_MEMORY";
+    let Some(text) = std::env::var_os(NAME) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    let wrong = |why: String| CliError::usage(format!("{NAME}: {text:?} {why}")).hint("write a size such as 512MiB");
+    let bytes = runbook_model::size::parse(&text).map_err(wrong)?;
+    Ok(Some(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 /// An interpreter takes ten seconds to compile; nobody is to think that the program hangs.

@@ -1,9 +1,11 @@
 //! What is not part of the program: packs and plugins from elsewhere, who signed them, and what the lock says of them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use runbook_model::consent::Granted;
+use runbook_model::diagnostic::Diagnostic;
 use runbook_model::pack_source::{PackSource, Reference};
 use runbook_model::parse::PackMention;
 use runbook_model::plan::{Runbook, Step, Uses};
@@ -113,7 +115,7 @@ pub(crate) fn store() -> Result<Store, CliError> {
 
 /// Reads the pack that a runbook names. Nobody has asked yet who signed it.
 pub(crate) fn read_pack(mention: &PackMention, beside: &Beside) -> Result<Pack, CliError> {
-    let PackMention { name, source } = mention;
+    let PackMention { name, source, .. } = mention;
     let refused = |why: String| CliError::refused(format!("pack `{name}`: {}", safe(&why)));
     let path = match PackSource::parse(source) {
         Ok(PackSource::Path(path)) => PathBuf::from(expand(&path)),
@@ -222,14 +224,15 @@ pub(crate) fn uses(
     let mut uses = Vec::new();
     for (name, granted) in asked {
         let (Some(origin), Some(loaded)) = (catalog.origin(&name), catalog.loaded(&name)) else { continue };
-        let (pack, source) = match origin {
-            Origin::Pack(pack) => (Some(pack.as_str()), None),
-            Origin::File(path) => (None, Some(path.clone())),
+        let (pack, in_pack, source) = match origin {
+            Origin::Pack { pack, itself } => (Some(pack.as_str()), itself.clone(), None),
+            Origin::File(path) => (None, None, Some(path.clone())),
         };
         let plugin = LockedPlugin {
             runbook: beside.runbook.clone(),
             name,
             pack: pack.map(str::to_owned),
+            in_pack,
             source,
             version: loaded.manifest.version.parse().map_err(CliError::internal)?,
             digest: Digest::parse(&format!("sha256:{}", loaded.sha256)).map_err(CliError::internal)?,
@@ -273,32 +276,81 @@ pub(crate) fn consent_to_replay(runbook: &Runbook, catalog: &mut Catalog) -> Res
     Ok(())
 }
 
-/// Decides before the run whether the plugins from elsewhere may be used: signed, locked, granted.
-pub(crate) fn consent(runbook: &Runbook, catalog: &mut Catalog) -> Result<(), CliError> {
-    let Some(beside) = catalog.beside() else { return Ok(()) };
+/// How the plugins from elsewhere stand that a runbook uses.
+struct Standings {
+    /// Why some may not be used: all of it.
+    refused: Vec<CliError>,
+    /// Those that may, and are newer than what was granted.
+    newer: Vec<String>,
+}
+
+/// Compares what a runbook uses with who signed it and with what was granted.
+fn standings(runbook: &Runbook, catalog: &Catalog) -> Result<Standings, CliError> {
+    let mut found = Standings { refused: Vec::new(), newer: Vec::new() };
+    let Some(beside) = catalog.beside() else { return Ok(found) };
     let args = signers_of_environment();
     let known = signers(&args)?;
-    let uses = uses(runbook, catalog, signer_of(&args, &known))?;
+    let signer = signer_of(&args, &known);
+    // A pack that is not trusted keeps nobody from hearing of the others.
+    let not_trusted: RefCell<BTreeMap<String, CliError>> = RefCell::default();
+    let uses = uses(runbook, catalog, |name, pack| {
+        let signer = signer(name, pack);
+        Ok(signer.unwrap_or_else(|error| {
+            not_trusted.borrow_mut().insert(name.to_owned(), error);
+            String::new()
+        }))
+    })?;
+    let not_trusted = not_trusted.into_inner();
     let command = format!("runbook grant {}", beside.path.with_file_name(&beside.runbook).display());
-    let mut refusals = Vec::new();
     for wanted in &uses {
+        if wanted.pack.as_ref().is_some_and(|pack| not_trusted.contains_key(&pack.name)) {
+            continue;
+        }
         match beside.lock.check(wanted) {
             Ok(Standing::Locked) => {}
             Ok(Standing::Newer) => {
                 let (name, version) = (&wanted.plugin.name, &wanted.plugin.version);
-                hint(&format!(
+                found.newer.push(format!(
                     "`{name}` {version} is newer than what was granted, and asks for no more; {command} locks it"
                 ));
             }
-            Err(refusal) => refusals.push(safe_lines(&refusal.to_string())),
+            Err(refusal) => {
+                let hint = format!("{command} shows what they ask for and why, and writes {LOCK}");
+                found.refused.push(CliError::refused(safe_lines(&refusal.to_string())).hint(hint));
+            }
         }
     }
-    let Some((first, others)) = refusals.split_first() else {
-        catalog.consent();
+    found.refused.extend(not_trusted.into_values());
+    Ok(found)
+}
+
+/// Decides before the run whether the plugins from elsewhere may be used: signed, locked, granted.
+pub(crate) fn consent(runbook: &Runbook, catalog: &mut Catalog) -> Result<(), CliError> {
+    if catalog.beside().is_none() {
         return Ok(());
+    }
+    let Standings { refused, newer } = standings(runbook, catalog)?;
+    newer.iter().for_each(|words| hint(words));
+    if let Some(error) = CliError::together("plugins are refused", refused) {
+        return Err(error.hint("nothing was touched"));
+    }
+    catalog.consent();
+    Ok(())
+}
+
+/// What is to be done before a run of a runbook without mistakes can begin: it says nothing against the runbook.
+pub(crate) fn notes(runbook: &Runbook, catalog: &Catalog) -> Vec<Diagnostic> {
+    let not_granted = |error: CliError| {
+        let note = Diagnostic::note("not-granted", error.what);
+        if error.hints.is_empty() { note } else { note.help(error.hints.join("\n")) }
     };
-    let error = others.iter().fold(CliError::refused(first), |error, other| error.hint(other.clone()));
-    Err(error.hint(format!("{command} shows what they ask for and why, and writes {LOCK}; nothing was touched")))
+    match standings(runbook, catalog) {
+        Ok(Standings { refused, newer }) => {
+            let newer = newer.into_iter().map(|words| Diagnostic::note("newer-than-granted", words));
+            refused.into_iter().map(not_granted).chain(newer).collect()
+        }
+        Err(error) => vec![not_granted(error)],
+    }
 }
 
 /// Text of others that has lines of ours.

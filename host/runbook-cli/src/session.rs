@@ -193,7 +193,8 @@ pub(crate) fn of_begun(begun: &Begun) -> Result<Loaded, CliError> {
         }
         for (name, source) in &level.packs {
             let source = parse::join_source(&begun.path.to_string_lossy(), source);
-            mentions.packs.insert(PackMention { name: name.clone(), source });
+            let rename = level.renamed.get(name).cloned().unwrap_or_default();
+            mentions.packs.insert(PackMention { name: name.clone(), source, rename });
         }
     }
     let catalog = Catalog::of(&mentions, &begun.path)?;

@@ -23,6 +23,9 @@ pub const LARGEST: usize = 32 << 20;
 /// What stands for the user's home.
 const HOME: &str = "/home/user";
 
+/// Characters of a path, as systems have it.
+const LONGEST_PATH: usize = 4096;
+
 /// A recorded step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,14 +219,62 @@ fn without_the_rest(event: Event) -> Option<Event> {
 /// Writes the home of somebody as that of anybody, keys included.
 fn replace(value: &mut Value, home: &str) {
     match value {
-        Value::String(text) if text.contains(home) => *text = text.replace(home, HOME),
+        Value::String(text) if text.contains(home) => *text = anybodys(text, home),
         Value::Array(items) => items.iter_mut().for_each(|item| replace(item, home)),
         Value::Object(map) => {
             if map.keys().any(|key| key.contains(home)) {
-                *map = std::mem::take(map).into_iter().map(|(key, value)| (key.replace(home, HOME), value)).collect();
+                *map = std::mem::take(map).into_iter().map(|(key, value)| (anybodys(&key, home), value)).collect();
             }
             map.values_mut().for_each(|item| replace(item, home));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A text with another home in it. Paths that only have the same letters in them, such as `/rootfs` and `/srv/root`, stay: what the plugin's
+/// manifest asks for is not rewritten either.
+fn anybodys(text: &str, home: &str) -> String {
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    for (at, _) in text.match_indices(home) {
+        let (before, after) = (&text[..at], &text[at + home.len()..]);
+        let of_path = |c: &char| c.is_alphanumeric() || "._-/".contains(*c);
+        let path: String = before.chars().rev().take(LONGEST_PATH).take_while(of_path).collect();
+        let is_deeper = path.ends_with('/') && path.contains(|c| c != '/');
+        let mut next = after.chars();
+        let is_longer = match next.next() {
+            // Not the end of a sentence.
+            Some('.') => next.next().is_some_and(char::is_alphanumeric),
+            Some(c) => c.is_alphanumeric() || "_-".contains(c),
+            None => false,
+        };
+        if !is_deeper && !is_longer {
+            out.push_str(&text[done..at]);
+            out.push_str(HOME);
+            done = at + home.len();
+        }
+    }
+    out.push_str(&text[done..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_and_nothing_that_looks_like_it() {
+        for (text, home, wanted) in [
+            ("/home/ann/.kube/config", "/home/ann", "/home/user/.kube/config"),
+            ("/home/ann", "/home/ann", "/home/user"),
+            ("PATH=/home/ann/bin:/home/ann/.local/bin", "/home/ann", "PATH=/home/user/bin:/home/user/.local/bin"),
+            ("-I/home/ann/include file:///home/ann/x", "/home/ann", "-I/home/user/include file:///home/user/x"),
+            ("It is in /home/ann. Or in \"/home/ann\"?", "/home/ann", "It is in /home/user. Or in \"/home/user\"?"),
+            ("/home/annette/x /home/ann-2 /home/ann.old", "/home/ann", "/home/annette/x /home/ann-2 /home/ann.old"),
+            ("/rootfs/etc /root/x /srv/root/x", "/root", "/rootfs/etc /home/user/x /srv/root/x"),
+            ("/home/änn/ö", "/home/änn", "/home/user/ö"),
+            ("/roots", "/root", "/roots"),
+        ] {
+            assert_eq!(anybodys(text, home), wanted);
+        }
     }
 }

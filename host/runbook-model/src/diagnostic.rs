@@ -73,6 +73,8 @@ pub enum Severity {
     Error,
     /// It can, but should be looked at.
     Warning,
+    /// Nothing is wrong with it; something is to be done before it can run.
+    Note,
 }
 
 /// One mistake.
@@ -111,6 +113,11 @@ impl Diagnostic {
     /// A warning without a place.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// A note without a place.
+    pub fn note(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::error(code, message) }
     }
 
     /// Says where.
@@ -153,6 +160,7 @@ impl Diagnostic {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
         };
         let title = level.primary_title(&self.message).id(self.code);
         let mut group = match &self.file {
@@ -177,7 +185,11 @@ impl Diagnostic {
     pub fn to_json(&self) -> Value {
         let mut out = json!({
             "code": self.code,
-            "severity": match self.severity { Severity::Error => "error", Severity::Warning => "warning" },
+            "severity": match self.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            },
             "message": self.message,
         });
         if let Some(file) = &self.file {

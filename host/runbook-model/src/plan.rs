@@ -36,6 +36,9 @@ pub struct Runbook {
     /// Packs, whose plugins can be used: name to where it comes from.
     #[serde(default)]
     pub packs: BTreeMap<String, String>,
+    /// Plugins of packs that have another name in the runbook: by pack, their own names and those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<String, BTreeMap<String, String>>,
     /// The hosts, those of the inventory and of an including runbook among them.
     pub hosts: Vec<Host>,
     /// The clusters, those of the inventory and of an including runbook among them.

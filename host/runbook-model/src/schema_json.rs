@@ -37,7 +37,7 @@ pub fn schema<'m>(plugins: impl IntoIterator<Item = &'m Manifest>) -> Value {
             "inputs": named(json!({ "$ref": "#/$defs/input" }), "Values that are given when it runs"),
             "vars": named(json!(true), "Values with a name; may use inputs and the vars above them"),
             "plugins": json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": "Plugins that are not part of the program: name = path of the component" }),
-            "packs": json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": "Packs whose plugins can be used: name = \"NAME:VERSION\", \"NAME@sha256:DIGEST\", or the path of a pack" }),
+            "packs": json!({ "type": "object", "additionalProperties": pack(), "description": "Packs whose plugins can be used" }),
             "hosts": named(json!({ "$ref": "#/$defs/host" }), "Machines"),
             "clusters": named(json!({ "$ref": "#/$defs/cluster" }), "Kubernetes clusters"),
             "step": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" } },
@@ -52,6 +52,13 @@ pub fn schema<'m>(plugins: impl IntoIterator<Item = &'m Manifest>) -> Value {
             "step": step(&uses, branches),
         },
     })
+}
+
+fn pack() -> Value {
+    let source = text("\"NAME:VERSION\", \"NAME@sha256:DIGEST\", or the path of a pack");
+    let name = json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]*$" });
+    let rename = json!({ "type": "object", "additionalProperties": name, "description": "Other names for plugins of it: PLUGIN = \"NAME\"" });
+    json!({ "anyOf": [source, object(json!({ "source": source, "rename": rename }), &["source"])] })
 }
 
 fn or_pattern(mut actions: Vec<Value>) -> Vec<Value> {

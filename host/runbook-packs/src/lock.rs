@@ -70,6 +70,9 @@ pub struct LockedPlugin {
     /// The pack that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<String>,
+    /// Its name in the pack, where the runbook gives it another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_pack: Option<String>,
     /// The path of its component, where it is in no pack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -81,6 +84,22 @@ pub struct LockedPlugin {
     /// What its owner granted it.
     #[serde(default)]
     pub granted: Vec<Granted>,
+}
+
+impl LockedPlugin {
+    /// Whether both are one plugin, if perhaps in two versions: the same plugin of the same pack, or the same component. A name is the
+    /// runbook's, and may stand for another plugin tomorrow.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.digest == other.digest || (&self.pack, &self.in_pack) == (&other.pack, &other.in_pack)
+    }
+
+    /// "`zfs` of the pack `bob`".
+    fn whose(&self) -> String {
+        match &self.pack {
+            Some(pack) => format!("`{}` of the pack `{pack}`", self.in_pack.as_ref().unwrap_or(&self.name)),
+            None => format!("the file {}", self.source.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// A plugin from elsewhere as a runbook would use it now.
@@ -124,6 +143,18 @@ pub enum Refusal {
         plugin: String,
         /// The runbook's file.
         runbook: String,
+    },
+    /// The name stands for another plugin than when it was granted something.
+    #[error("the plugin `{plugin}` is {found} here, and what was granted in {runbook} was granted to {locked}")]
+    Another {
+        /// The plugin.
+        plugin: String,
+        /// The runbook's file.
+        runbook: String,
+        /// What the name stands for.
+        found: String,
+        /// What it stood for.
+        locked: String,
     },
     /// The content is not what was granted.
     #[error("{what} is not what was granted: the lock has {locked}, this is {found}")]
@@ -251,6 +282,11 @@ impl Lock {
         let Some(locked) = self.plugin(&plugin.runbook, &plugin.name) else {
             return Err(Refusal::Unknown { plugin: plugin.name.clone(), runbook: plugin.runbook.clone() });
         };
+        if pack.is_some() && !locked.is_same_as(plugin) {
+            let (found, locked) = (plugin.whose(), locked.whose());
+            let (plugin, runbook) = (plugin.name.clone(), plugin.runbook.clone());
+            return Err(Refusal::Another { plugin, runbook, found, locked });
+        }
         let standing = match pack {
             Some(pack) => self.check_pack(pack, plugin)?,
             None => {

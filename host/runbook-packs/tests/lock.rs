@@ -26,6 +26,7 @@ fn of_file(version: &str, content: &str, programs: &[&str]) -> Use {
         runbook: "dr.toml".to_owned(),
         name: "zfs".to_owned(),
         pack: None,
+        in_pack: None,
         source: Some("./zfs.wasm".to_owned()),
         version: version.parse().unwrap(),
         digest: Digest::of(content.as_bytes()),
@@ -74,6 +75,20 @@ fn what_was_granted_passes_and_nothing_else() {
             (found, wanted) => panic!("{used:?}: {found:?}, not {wanted:?}"),
         }
     }
+    // The name stands for another plugin: of this pack, or of another one.
+    let renamed = |mut used: Use, pack: &str, in_pack: Option<&str>, content: &str| {
+        used.plugin.pack = Some(pack.to_owned());
+        used.plugin.in_pack = in_pack.map(str::to_owned);
+        used.plugin.digest = Digest::of(content.as_bytes());
+        used
+    };
+    let another =
+        "is `ufs` of the pack `zfs` here, and what was granted in dr.toml was granted to `zfs` of the pack `zfs`";
+    let refusal = lock.check(&renamed(was.clone(), "zfs", Some("ufs"), "c")).unwrap_err().to_string();
+    assert!(refusal.contains(another), "{refusal}");
+    let refusal = lock.check(&renamed(was.clone(), "eve", None, "c")).unwrap_err().to_string();
+    assert!(refusal.contains("is `zfs` of the pack `eve` here"), "{refusal}");
+    assert_eq!(lock.check(&renamed(was.clone(), "zfs", Some("ufs"), "a")), Ok(Standing::Locked));
     let mut stranger = pack("zfs:1.3.0", "1.3.0", "b", &["zfs"]);
     stranger.pack.as_mut().unwrap().signer = "SHA256:y".to_owned();
     let refusal = lock.check(&stranger).unwrap_err().to_string();

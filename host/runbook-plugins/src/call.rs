@@ -13,8 +13,9 @@ use wasmtime_wasi::I32Exit;
 
 use crate::bindings::PluginPre;
 use crate::convert;
-use crate::limits::{Breach, HANDLES, Limits, PARTS};
+use crate::limits::{Breach, HANDLES, Limits, Meter, PARTS};
 use crate::output::Output;
+use crate::pool::Pool;
 use crate::state::{State, Waiting};
 use crate::wasi;
 
@@ -45,6 +46,8 @@ pub(crate) enum Reply {
 pub(crate) struct Visit {
     pub(crate) pre: PluginPre<State>,
     pub(crate) limits: Limits,
+    /// What it shares with all other guests.
+    pub(crate) pool: Arc<Pool>,
     pub(crate) road: Arc<dyn Road>,
     pub(crate) deadline: Instant,
     /// Where capability calls run.
@@ -59,7 +62,8 @@ impl Visit {
         let waiting = Waiting::default();
         let surroundings = wasi::surroundings(&self.road, &self.output);
         let one_call = self.limits.one_call;
-        let state = State::new(self.road, surroundings, self.limits, self.home, self.deadline, waiting.clone());
+        let meter = Meter::new(self.limits, self.pool);
+        let state = State::new(self.road, surroundings, meter, self.home, self.deadline, waiting.clone());
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(one_call);

@@ -26,6 +26,7 @@ use crate::engine::GuestThreads;
 use crate::limits::Limits;
 use crate::load::{self, Cache, Code};
 use crate::output::Output;
+use crate::pool::{self, Pool};
 use crate::preflight::{self, NoRoad};
 use crate::state::State;
 
@@ -55,6 +56,9 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// What one call may use where its action wants nothing else.
     pub limits: Limits,
+    /// Bytes of linear memory that all guests at work may have together. None: half of the memory of this machine, or of what this process
+    /// may have of it, and at least 256 MiB.
+    pub memory_of_all: Option<usize>,
     /// Told the name of a plugin that takes more than a second to compile. It is to say so to a person, and to return at once.
     pub compiling: Option<fn(&str)>,
 }
@@ -130,6 +134,7 @@ struct Inner {
     linker: Linker<State>,
     cache: Option<Cache>,
     limits: Limits,
+    pool: Arc<Pool>,
     compiling: Option<fn(&str)>,
     threads: GuestThreads,
     plugins: RwLock<BTreeMap<String, Arc<Entry>>>,
@@ -163,7 +168,8 @@ impl Host {
         let threads = GuestThreads::start()?;
         let plugins = RwLock::default();
         let Options { limits, compiling, .. } = options;
-        Ok(Self(Arc::new(Inner { engine, linker, cache, limits, compiling, threads, plugins })))
+        let pool = Arc::new(Pool::new(options.memory_of_all.unwrap_or_else(pool::sensible)));
+        Ok(Self(Arc::new(Inner { engine, linker, cache, limits, pool, compiling, threads, plugins })))
     }
 
     /// Takes a component as the plugin with this name. Reads it, and compares names and versions of what it imports with what
@@ -173,9 +179,24 @@ impl Host {
     ///
     /// When it is no plugin, another one, or does not fit.
     pub fn load(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Arc<Loaded>, LoadError> {
+        self.load_as(name, name, bytes)
+    }
+
+    /// [`Host::load`] for a component that calls itself `itself`, and that is known by another name here, in what is loaded of its
+    /// manifest, too.
+    ///
+    /// # Errors
+    ///
+    /// When it is no plugin, another one, or does not fit.
+    pub fn load_as(
+        &self,
+        name: &str,
+        itself: &str,
+        bytes: impl Into<Cow<'static, [u8]>>,
+    ) -> Result<Arc<Loaded>, LoadError> {
         let bytes = bytes.into();
         let read = runbook_packs::read(&bytes);
-        self.take(name.to_owned(), bytes, read)
+        self.take(name.to_owned(), itself, bytes, read)
     }
 
     /// [`Host::load`] for a component that is part of the program. Its digest comes from the build, and its manifest is not
@@ -186,22 +207,24 @@ impl Host {
     /// When it is no plugin, another one, or does not fit.
     pub fn load_own(&self, name: &str, bytes: &'static [u8], sha256: &str) -> Result<Arc<Loaded>, LoadError> {
         let read = runbook_packs::read_own(bytes, sha256.to_owned());
-        self.take(name.to_owned(), Cow::Borrowed(bytes), read)
+        self.take(name.to_owned(), name, Cow::Borrowed(bytes), read)
     }
 
     fn take(
         &self,
         name: String,
+        itself: &str,
         bytes: Cow<'static, [u8]>,
         read: Result<Component, ReadError>,
     ) -> Result<Arc<Loaded>, LoadError> {
-        let component = match read {
+        let mut component = match read {
             Ok(component) => component,
             Err(error) => return Err(LoadError::Read { name, error }),
         };
-        if component.manifest.name != name {
-            return Err(LoadError::Name { name, itself: component.manifest.name });
+        if component.manifest.name != itself {
+            return Err(LoadError::Name { name: itself.to_owned(), itself: component.manifest.name });
         }
+        component.manifest.name.clone_from(&name);
         if let Err(message) = preflight::names(&component) {
             return Err(LoadError::Unfit { name, message });
         }
@@ -334,7 +357,8 @@ impl Host {
         question: Question,
     ) -> (Result<Reply, PluginError>, Output) {
         let output = Output::default();
-        let visit = Visit { pre, limits, road, deadline, home: Handle::current(), output: output.clone(), question };
+        let (pool, home) = (Arc::clone(&self.0.pool), Handle::current());
+        let visit = Visit { pre, limits, pool, road, deadline, home, output: output.clone(), question };
         let broke = |message: String| PluginError::Crashed { message };
         let Some(threads) = self.0.threads.handle() else {
             return (Err(broke("internal error: the threads for plugins are gone".to_owned())), output);

@@ -20,6 +20,7 @@ mod kube;
 mod limits;
 mod load;
 mod output;
+mod pool;
 mod preflight;
 mod run;
 mod ssh;

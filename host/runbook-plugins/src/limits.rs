@@ -1,11 +1,14 @@
 //! What one call into a plugin may use, and how much of it is left.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runbook_model::call::Request;
 use runbook_model::manifest::WantedLimits;
 use runbook_model::{duration, size};
+
+use crate::pool::Pool;
 
 /// What one call into a plugin may use. Time is not among them: it is the step's, or else what its action wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +117,12 @@ pub(crate) const HANDLES: usize = 10_000;
 pub(crate) enum Breach {
     #[error("memory: it wanted {} MiB, and {} MiB is the most", .wanted.div_ceil(1 << 20), .most >> 20)]
     Memory { wanted: usize, most: usize },
+    #[error(
+        "memory: it wanted {} MiB while the plugins at work had {} MiB, and {} MiB is the most for all of them together \
+         (`serial` at the step lets fewer hosts be at work at once)",
+        .wanted.div_ceil(1 << 20), .taken >> 20, .most >> 20
+    )]
+    Together { wanted: usize, taken: usize, most: usize },
     #[error("tables: it wanted {wanted} entries, and {most} is the most")]
     Tables { wanted: usize, most: usize },
     #[error("calls: it made more than {most}")]
@@ -128,10 +137,11 @@ pub(crate) enum Breach {
     Time,
 }
 
-/// What is left of the limits.
+/// What is left of the limits. When it goes, the guest's memory is there for others.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
+    pool: Arc<Pool>,
     memory: usize,
     table_entries: usize,
     calls: usize,
@@ -140,8 +150,8 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, table_entries: 0, calls: 0, log: 0, sent: 0 }
+    pub(crate) fn new(limits: Limits, pool: Arc<Pool>) -> Self {
+        Self { limits, pool, memory: 0, table_entries: 0, calls: 0, log: 0, sent: 0 }
     }
 
     /// Counts a call, and what it carries.
@@ -165,6 +175,12 @@ impl Meter {
             return Err(Breach::Log { most: self.limits.log });
         }
         Ok(())
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.pool.give_back(self.memory);
     }
 }
 
@@ -192,6 +208,7 @@ impl wasmtime::ResourceLimiter for Meter {
             // Not `false`: a guest that is merely refused breaks somewhere else, and the reason would be lost.
             return Err(Breach::Memory { wanted, most: self.limits.memory }.into());
         }
+        self.pool.take(self.memory, wanted - self.memory)?;
         self.memory = wanted;
         Ok(true)
     }

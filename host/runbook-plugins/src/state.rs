@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::limits::{Breach, HANDLES, Limits, Meter};
+use crate::limits::{Breach, HANDLES, Meter};
 
 /// A machine that the step named.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -91,14 +91,14 @@ impl State {
     pub(crate) fn new(
         road: Arc<dyn Road>,
         wasi: WasiCtx,
-        limits: Limits,
+        meter: Meter,
         home: Handle,
         deadline: Instant,
         waiting: Waiting,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        Self { road, table, meter: Meter::new(limits), wasi, home, deadline, waiting }
+        Self { road, table, meter, wasi, home, deadline, waiting }
     }
 
     /// Sends a call down the road and waits for its answer.

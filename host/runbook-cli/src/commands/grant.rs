@@ -48,7 +48,7 @@ fn grant(args: &args::Grant, file: &Path) -> Result<u8, CliError> {
     }
     let mut news = false;
     for wanted in &uses {
-        let before = beside.lock.plugin(&beside.runbook, &wanted.plugin.name);
+        let before = granted_before(&beside.lock, &wanted.plugin);
         news |= is_news(&beside.lock, wanted);
         let _ = show(&mut anstream::stdout().lock(), &runbook, &catalog, wanted, before);
     }
@@ -76,7 +76,7 @@ fn refuse_older(lock: &Lock, uses: &[Use]) -> Result<(), CliError> {
     for Use { plugin, pack } in uses {
         let older = match pack.as_ref().and_then(|pack| Some((pack, lock.pack(&pack.runbook, &pack.name)?))) {
             Some((pack, known)) => not_older(&format!("the pack `{}`", pack.name), &pack.version, &known.version),
-            None => match lock.plugin(&plugin.runbook, &plugin.name) {
+            None => match granted_before(lock, plugin) {
                 Some(known) => not_older(&format!("the plugin `{}`", plugin.name), &plugin.version, &known.version),
                 None => Ok(()),
             },
@@ -88,9 +88,14 @@ fn refuse_older(lock: &Lock, uses: &[Use]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// What was granted to a plugin. What was granted to another one of that name counts for nothing.
+fn granted_before<'l>(lock: &'l Lock, plugin: &LockedPlugin) -> Option<&'l LockedPlugin> {
+    lock.plugin(&plugin.runbook, &plugin.name).filter(|before| before.is_same_as(plugin))
+}
+
 /// Whether a person has something to agree to: a plugin or a signer that is new, content that nobody signed, or more than was granted.
 fn is_news(lock: &Lock, Use { plugin, pack }: &Use) -> bool {
-    let Some(before) = lock.plugin(&plugin.runbook, &plugin.name) else { return true };
+    let Some(before) = granted_before(lock, plugin) else { return true };
     let who = match pack {
         Some(pack) => lock.pack(&pack.runbook, &pack.name).is_none_or(|known| known.signer != pack.signer),
         None => before.digest != plugin.digest,
@@ -112,7 +117,8 @@ fn show(
     writeln!(out, "{bold}{} {}{bold:#}{was}  {}", plugin.name, plugin.version, safe(&loaded.manifest.summary))?;
     match pack {
         Some(pack) => {
-            writeln!(out, "  {dim}from the pack {} {} {}{dim:#}", pack.source, pack.version, pack.digest)?;
+            let called = plugin.in_pack.as_ref().map(|name| format!(", where it is called {name}")).unwrap_or_default();
+            writeln!(out, "  {dim}from the pack {} {} {}{called}{dim:#}", pack.source, pack.version, pack.digest)?;
             writeln!(out, "  {dim}signed by {}{dim:#}", pack.signer)?;
         }
         None => {

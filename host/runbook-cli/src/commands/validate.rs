@@ -6,14 +6,18 @@ use runbook_model::diagnostic::has_errors;
 use runbook_model::exit_code;
 
 use crate::args;
+use crate::elsewhere;
 use crate::error::CliError;
 use crate::session;
 
-/// Reports every mistake.
+/// Reports every mistake, and what is not granted yet.
 pub(crate) fn run(args: &args::Validate) -> Result<u8, CliError> {
     let mut code = exit_code::SUCCESS;
     for file in &args.files {
-        let (loaded, diagnostics) = session::check(file)?;
+        let (loaded, mut diagnostics) = session::check(file)?;
+        if let Some(loaded) = &loaded {
+            diagnostics.extend(elsewhere::notes(&loaded.runbook, &loaded.catalog));
+        }
         if args.json {
             let mut out = std::io::stdout().lock();
             for diagnostic in &diagnostics {

@@ -108,11 +108,19 @@ impl Document {
     }
 
     fn gather(&self, files: &dyn Files, depth: usize, found: &mut Mentions) {
-        for (name, path) in self.named("plugins") {
-            found.components.insert(Component { name, path: join_path(&self.source.name, path) });
+        for entry in self.table("plugins") {
+            if let Some(path) = entry.value.as_str() {
+                let path = join_path(&self.source.name, path);
+                found.components.insert(Component { name: entry.key.clone(), path });
+            }
         }
-        for (name, source) in self.named("packs") {
-            found.packs.insert(PackMention { name, source: join_source(&self.source.name, source) });
+        for entry in self.table("packs") {
+            let source = entry.value.as_str().or_else(|| entry.value.entry("source")?.value.as_str());
+            if let Some(source) = source {
+                let source = join_source(&self.source.name, source);
+                let rename = v1_packs::rename_of(&entry.value);
+                found.packs.insert(PackMention { name: entry.key.clone(), source, rename });
+            }
         }
         let Some(node::Data::List(steps)) = self.root.entry("step").map(|e| &e.value.data) else { return };
         let inner = |step: &node::Node| match step.entry("do").map(|e| &e.value.data) {
@@ -138,10 +146,9 @@ impl Document {
         }
     }
 
-    /// The entries of a table of texts.
-    fn named(&self, key: &str) -> impl Iterator<Item = (String, &str)> {
-        let entries = self.root.entry(key).and_then(|e| e.value.as_table()).unwrap_or_default();
-        entries.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.as_str()?)))
+    /// The entries of a table.
+    fn table(&self, key: &str) -> &[node::Entry] {
+        self.root.entry(key).and_then(|e| e.value.as_table()).unwrap_or_default()
     }
 
     /// Checks it: the runbook if nothing is wrong with it, and all that is to be said of it, warnings too.
@@ -171,12 +178,21 @@ pub struct Component {
 }
 
 /// A pack that a runbook names in `[packs]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackMention {
     /// Its name in the runbook.
     pub name: String,
     /// Where it comes from, as [`join_source`] gives it.
     pub source: String,
+    /// Plugins of it that have another name in the runbook: their own names, and those.
+    pub rename: BTreeMap<String, String>,
+}
+
+impl PackMention {
+    /// The name that a plugin of the pack has in the runbook.
+    pub fn name_of<'a>(&'a self, plugin: &'a str) -> &'a str {
+        self.rename.get(plugin).map_or(plugin, String::as_str)
+    }
 }
 
 /// The source of a pack that stands in a file: a path is seen as [`join_path`] sees it.
@@ -285,12 +301,10 @@ impl<'a> Loader<'a> {
             names.check_value(r, &entry.value, true);
         }
         let Inventory { hosts, clusters } = inventory::assemble(self, r, &file, &known, outer);
-        self.check_plugins(r, &file.plugins);
-        for (name, source) in &file.packs {
-            self.once("pack", r, name, join_source(&r.source.name, &source.value), &self.packs);
-        }
+        self.check_plugins(r, &file);
         let named = |all: &[v1_packs::Named]| all.iter().map(|(n, v)| (n.value.clone(), v.value.clone())).collect();
         let plugins: BTreeMap<String, String> = named(&file.plugins);
+        let renaming = file.packs.iter().filter(|pack| !pack.rename.is_empty());
         let world = steps::World {
             loader: self,
             r,
@@ -314,20 +328,36 @@ impl<'a> Loader<'a> {
             hosts: inventory::without_foreign_creators(hosts, &plan_steps),
             clusters: inventory::clusters_without_foreign_creators(clusters, &plan_steps),
             plugins,
-            packs: named(&file.packs),
+            packs: file.packs.iter().map(|pack| (pack.name.value.clone(), pack.source.value.clone())).collect(),
+            renamed: renaming.map(|pack| (pack.name.value.clone(), named(&pack.rename))).collect(),
             blocks: file.blocks.iter().map(block).collect(),
             steps: plan_steps,
             inputs,
         })
     }
 
-    fn check_plugins(&self, r: &Reading<'_>, plugins: &[v1_packs::Named]) {
-        for (name, _) in plugins.iter().filter(|(name, _)| self.catalog.is_builtin(&name.value)) {
+    fn check_plugins(&self, r: &Reading<'_>, file: &v1::File) {
+        let renamed = || file.packs.iter().flat_map(|pack| pack.rename.iter().map(|(_, name)| name));
+        let given = file.plugins.iter().map(|(name, _)| name);
+        for name in given.clone().chain(renamed()).filter(|name| self.catalog.is_builtin(&name.value)) {
             let message = format!("the plugin `{}` is part of the program and cannot be replaced", name.value);
             r.report(&name.span, Diagnostic::error("conflict", message).help("give yours another name"));
         }
-        for (name, path) in plugins {
+        let mut taken: BTreeSet<&str> = given.map(|name| name.value.as_str()).collect();
+        for name in renamed() {
+            if !taken.insert(&name.value) {
+                let message = format!("there is a plugin `{}` already", name.value);
+                let help = "a name stands for one plugin in the whole run";
+                r.report(&name.span, Diagnostic::error("conflict", message).help(help));
+            }
+        }
+        for (name, path) in &file.plugins {
             self.once("plugin", r, name, join_path(&r.source.name, &path.value), &self.components);
+        }
+        for pack in &file.packs {
+            let mut is = join_source(&r.source.name, &pack.source.value);
+            is.extend(pack.rename.iter().map(|(plugin, name)| format!(", `{}` as `{}`", plugin.value, name.value)));
+            self.once("pack", r, &pack.name, is, &self.packs);
         }
     }
 

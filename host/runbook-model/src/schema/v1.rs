@@ -34,8 +34,8 @@ pub struct File {
     pub vars: Vec<Entry>,
     /// `[plugins]`.
     pub plugins: Vec<(Spanned<String>, Spanned<String>)>,
-    /// `[packs]`: name, source.
-    pub packs: Vec<(Spanned<String>, Spanned<String>)>,
+    /// `[packs]`.
+    pub packs: Vec<v1_packs::Pack>,
     /// `[hosts.NAME]`.
     pub hosts: Vec<Host>,
     /// `[clusters.NAME]`.

@@ -1,7 +1,7 @@
 //! Images and their signatures, to a registry and from it.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderName, Method, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -15,6 +15,9 @@ use crate::image::{
 
 /// Manifests that a list of what refers to a pack may name; most may be other people's.
 const MAX_REFERRERS: usize = 500;
+
+/// Pages of such a list.
+const MAX_PAGES: usize = 50;
 
 /// What a registry may answer where a manifest is asked for. All but what is wanted are refused, by their name; a registry that is not
 /// told that a client knows what lies there says nothing of use.
@@ -190,19 +193,33 @@ impl Client {
         Ok(found)
     }
 
-    /// What refers to a manifest: by the API of OCI 1.1, else by the tag that stands for it in older registries.
+    /// What refers to a manifest: by the API of OCI 1.1, page after page, else by the tag that stands for it in older registries.
     async fn referrers(&mut self, to: &Digest) -> Result<Vec<Descriptor>, Why> {
         let kind = super::auth::escape(SIGNATURE_TYPE);
-        let answer = self.get(&format!("referrers/{to}?artifactType={kind}"), INDEX_TYPE).await?;
-        match answer.status() {
-            StatusCode::OK if media_type(&answer) == INDEX_TYPE => {
-                read_index(&self.http.body(answer, MAX_IMAGE_MANIFEST as u64).await?)
+        let mut at = self.path(&format!("referrers/{to}?artifactType={kind}"));
+        let mut found = Vec::new();
+        for page in 0..MAX_PAGES {
+            let answer = self.ask(Method::GET, &at, &[(ACCEPT, INDEX_TYPE)], Bytes::new()).await?;
+            match answer.status() {
+                StatusCode::OK if media_type(&answer) == INDEX_TYPE => {
+                    let next = next_page(&answer);
+                    found.extend(read_index(&self.http.body(answer, MAX_IMAGE_MANIFEST as u64).await?)?);
+                    if found.len() > MAX_REFERRERS {
+                        return Err(too_many_referrers());
+                    }
+                    match next {
+                        Some(next) => at = next,
+                        None => return Ok(found),
+                    }
+                }
+                // Half of a list would keep signatures back.
+                status if page > 0 || status.is_server_error() || status == StatusCode::UNAUTHORIZED => {
+                    return Err(self.http.failure(answer).await);
+                }
+                _ => return self.listed(to).await,
             }
-            status if status.is_server_error() || status == StatusCode::UNAUTHORIZED => {
-                Err(self.http.failure(answer).await)
-            }
-            _ => self.listed(to).await,
         }
+        Err(Why::Referrers(format!("it has more than {MAX_PAGES} pages")))
     }
 
     /// What the tag for older registries lists; nothing where there is none.
@@ -321,7 +338,28 @@ fn fallback_tag(to: &Digest) -> String {
 fn read_index(bytes: &[u8]) -> Result<Vec<Descriptor>, Why> {
     let index: Index = serde_json::from_slice(bytes).map_err(|e| Why::Referrers(said(&e.to_string())))?;
     if index.manifests.len() > MAX_REFERRERS {
-        return Err(Why::Referrers(format!("it names more than {MAX_REFERRERS} manifests")));
+        return Err(too_many_referrers());
     }
     Ok(index.manifests)
+}
+
+fn too_many_referrers() -> Why {
+    Why::Referrers(format!("it names more than {MAX_REFERRERS} manifests"))
+}
+
+/// Where a list goes on, by RFC 8288: `Link: </v2/bob/zfs/referrers/...>; rel="next"`.
+fn next_page(answer: &Response<Incoming>) -> Option<String> {
+    let links = answer.headers().get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    links.into_iter().find_map(|text| {
+        let mut rest = text.as_ref();
+        while let Some((target, more)) = rest.split_once('<').and_then(|(_, link)| link.split_once('>')) {
+            let words = more.split(',').next().unwrap_or_default();
+            let is_next = |word: &str| matches!(word.trim(), "rel=\"next\"" | "rel=next");
+            if words.split(';').any(is_next) {
+                return Some(target.to_owned());
+            }
+            rest = more;
+        }
+        None
+    })
 }

@@ -5,7 +5,7 @@
 mod server;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -187,6 +187,38 @@ const LIES: &[Lie] = &[
         "referrers",
         |image| Reply::new(200, &[("Content-Type", INDEX_TYPE)], itself(image)),
         "a signature that lies beside it is about something else",
+    ),
+    (
+        "referrers",
+        |_| {
+            let headers = [("Content-Type", INDEX_TYPE), ("Link", "</v2/bob/zfs/referrers/again>; rel=\"next\"")];
+            Reply::new(200, &headers, signatures(0))
+        },
+        "it has more than 50 pages",
+    ),
+    (
+        "referrers",
+        |_| {
+            let headers = [("Content-Type", INDEX_TYPE), ("Link", "</v2/bob/zfs/referrers/again>; rel=\"next\"")];
+            Reply::new(200, &headers, signatures(300))
+        },
+        "it names more than 500 manifests",
+    ),
+    (
+        "referrers",
+        |_| {
+            let headers = [("Content-Type", INDEX_TYPE), ("Link", "</v2/bob/zfs/tags/list>; rel=\"next\"")];
+            Reply::new(200, &headers, signatures(0))
+        },
+        "the list of signatures: it is not there",
+    ),
+    (
+        "referrers",
+        |_| {
+            let headers = [("Content-Type", INDEX_TYPE), ("Link", "<http://127.0.0.2/x>; rel=\"next\"")];
+            Reply::new(200, &headers, signatures(0))
+        },
+        "redirected to `http://127.0.0.2/x`, which is not https",
     ),
     (
         "manifests/sha256-",
@@ -400,6 +432,89 @@ async fn a_registry_with_the_referrers_api_keeps_the_list_itself() {
     assert_eq!(puts.last().unwrap().path, "/v2/bob/zfs/manifests/1.0", "the tag moves when all is there");
     assert_eq!(puts.last().unwrap().body, signed.manifest);
     assert!(puts[0].path.starts_with("/v2/bob/zfs/blobs/uploads/1?state=x&digest=sha256:"), "{}", puts[0].path);
+}
+
+/// A registry with the API of OCI 1.1: it keeps what it gets, and lists what refers to a manifest, so many on a page.
+fn keeping(kept: &Mutex<Kept>, on_a_page: usize, asked: &Asked) -> Reply {
+    let mut kept = kept.lock().unwrap();
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    let (sort, at) = path.strip_prefix("/v2/bob/zfs/").unwrap().split_once('/').unwrap();
+    match (asked.method.as_str(), sort) {
+        ("POST", _) => Reply::new(202, &[("Location", "/v2/bob/zfs/blobs/uploads/1")], ""),
+        ("PUT", "blobs") => {
+            kept.blobs.insert(query.strip_prefix("digest=").unwrap().to_owned(), asked.body.clone());
+            Reply::new(201, &[], "")
+        }
+        ("PUT", "manifests") => {
+            kept.manifests.insert(at.to_owned(), asked.body.clone());
+            match Manifest::parse(&asked.body).unwrap().subject {
+                Some(subject) => Reply::new(201, &[("OCI-Subject", subject.digest.as_str())], ""),
+                None => Reply::new(201, &[], ""),
+            }
+        }
+        ("GET", "referrers") => {
+            let (kind, page) = query.split_once("&page=").unwrap_or((query, "0"));
+            let page: usize = page.parse().unwrap();
+            // Not all of them leave out what was not asked for.
+            let about = kept.manifests.values().filter_map(|bytes| {
+                let manifest = Manifest::parse(bytes).unwrap();
+                let named =
+                    Descriptor { artifact_type: manifest.artifact_type, ..Descriptor::of(MANIFEST_TYPE, bytes) };
+                manifest.subject.filter(|subject| subject.digest.as_str() == at).map(|_| named)
+            });
+            let on_it: Vec<Descriptor> = about.skip(page * on_a_page).take(on_a_page + 1).collect();
+            let next = format!("</v2/bob/zfs/{sort}/{at}?{kind}&page={}>; rel=\"next\"", page + 1);
+            let mut headers = vec![("Content-Type", INDEX_TYPE)];
+            if on_it.len() > on_a_page {
+                headers.push(("Link", &next));
+            }
+            let manifests = &on_it[..on_it.len().min(on_a_page)];
+            let list = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests});
+            Reply::new(200, &headers, list.to_string())
+        }
+        (_, "manifests") => match kept.manifests.get(at) {
+            Some(bytes) => Reply::new(200, &[("Content-Type", MANIFEST_TYPE)], bytes.clone()),
+            None => Reply::not_found(),
+        },
+        _ => kept.blobs.get(at).map_or_else(Reply::not_found, |bytes| Reply::new(200, &[], bytes.clone())),
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    blobs: BTreeMap<String, Vec<u8>>,
+    manifests: BTreeMap<String, Vec<u8>>,
+}
+
+#[tokio::test]
+async fn signatures_come_from_the_referrers_api_page_after_page() {
+    let signatures = [b"alice".to_vec(), b"bob".to_vec(), b"carol".to_vec()];
+    for (on_a_page, pages) in [(100, 1), (2, 2), (1, 4)] {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let server = {
+            let kept = kept.clone();
+            Server::start(move |asked| keeping(&kept, on_a_page, asked))
+        };
+        let place = Reference::parse(&format!("{}/bob/zfs:1.0", server.registry())).unwrap();
+        // Each pushes what only they have signed.
+        for signature in &signatures {
+            let signed = Image { signatures: vec![signature.clone()], ..image() };
+            Client::new(&place, true, Options::default()).unwrap().push(&signed).await.unwrap();
+        }
+        // Something that somebody else says of the pack.
+        let pack = image();
+        let mut other = Manifest::parse(&pack.manifest).unwrap();
+        other.artifact_type = Some("application/vnd.example.sbom".to_owned());
+        other.subject = Some(Descriptor::of(MANIFEST_TYPE, &pack.manifest));
+        let other = other.to_bytes();
+        kept.lock().unwrap().manifests.insert(Digest::of(&other).to_string(), other);
+
+        let pulled = pull(&server, ":1.0").await.unwrap();
+        assert_eq!(pulled, Image { signatures: signatures.to_vec(), ..pack });
+        let seen = server.seen();
+        let asked = |part: &str| seen.iter().filter(|asked| asked.path.contains(part)).count();
+        assert_eq!((asked("/referrers/"), asked("/manifests/sha256-")), (pages, 0), "{on_a_page} on a page");
+    }
 }
 
 #[tokio::test]

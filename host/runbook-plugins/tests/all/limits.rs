@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use runbook_engine::plugin::PluginError;
 use runbook_model::call::{Answer, CallError, Level};
-use runbook_plugins::Limits;
+use runbook_plugins::{Host, Limits, Options};
 
 use crate::road::FakeRoad;
-use crate::support::{SOON, call, host, limits, misbehave, misbehave_on};
+use crate::support::{SOON, cache, call, host, limits, misbehave, misbehave_on, probe};
 
 /// Time for a guest that uses all of it.
 const SHORT: Duration = Duration::from_millis(500);
@@ -25,6 +25,32 @@ fn limit(error: PluginError) -> String {
 async fn memory() {
     let said = limit(misbehave("memory").await.unwrap_err());
     assert!(said.starts_with("memory: it wanted ") && said.ends_with("64 MiB is the most"), "{said}");
+}
+
+#[tokio::test]
+async fn the_memory_of_all_guests_together() {
+    let options =
+        Options { cache_dir: Some(cache()), limits: limits(), memory_of_all: Some(40 << 20), ..Options::default() };
+    let host = Host::new(options).unwrap();
+    host.load("probe", probe()).unwrap();
+    host.prepare("probe").await.unwrap();
+    // Each may have 64 MiB, and all of them together less than that.
+    let bombs: Vec<_> = (0..20)
+        .map(|_| {
+            let call = call("misbehave", "memory", FakeRoad::new().into_arc(), SOON);
+            let plugins = host.plugins();
+            tokio::spawn(async move { plugins.converge(call).await })
+        })
+        .collect();
+    for bomb in bombs {
+        let said = limit(bomb.await.unwrap().unwrap_err());
+        assert!(said.starts_with("memory: it wanted ") && said.contains("for all of them together"), "{said}");
+    }
+    // What they had is there again, more often than it would last if it were not.
+    for _ in 0..30 {
+        let road = FakeRoad::with(|_| Some(Ok(Answer::Stat(None)))).into_arc();
+        host.plugins().converge(call("fail", "", road, SOON)).await.unwrap();
+    }
 }
 
 #[tokio::test]

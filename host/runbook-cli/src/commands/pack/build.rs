@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use runbook_model::diagnostic::has_errors;
 use runbook_model::exit_code;
 use runbook_model::parse::{Document, Files};
+use runbook_model::plan::Runbook;
 use runbook_packs::config::FileKind;
 use runbook_packs::layout;
 use runbook_packs::pack::Pack;
@@ -13,7 +14,7 @@ use runbook_packs::source::{self, BuildError};
 use super::show;
 use crate::args;
 use crate::catalog::Catalog;
-use crate::display::hint;
+use crate::display::{hint, safe};
 use crate::error::CliError;
 use crate::session;
 
@@ -57,10 +58,19 @@ fn check_runbooks(pack: &Pack) -> Result<(), CliError> {
         let text = inside.read(&file.path).map_err(|error| CliError::invalid(format!("{}: {error}", file.path)))?;
         let document = Document::parse(&file.path, text);
         let catalog = Catalog::of_pack(&document.mentions(&inside), pack)?;
-        let (_, diagnostics) = document.load(&inside, &catalog);
+        let (runbook, diagnostics) = document.load(&inside, &catalog);
         session::show(&diagnostics);
         if has_errors(&diagnostics) {
             return Err(CliError::after_diagnostics(&file.path, diagnostics.len()));
+        }
+        let levels = runbook.iter().flat_map(Runbook::with_includes);
+        for (plugin, path) in levels.flat_map(|level| &level.plugins) {
+            let (runbook, name, version) = (&file.path, &pack.config.name, &pack.config.version);
+            hint(&format!(
+                "{runbook} takes `{plugin}` from {}, which nobody else has; a plugin of this pack is named under [packs], as \
+                 {plugin} = \"{name}:{version}\"",
+                safe(path)
+            ));
         }
     }
     Ok(())
