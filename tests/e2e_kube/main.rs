@@ -7,6 +7,7 @@ mod dr;
 mod durable;
 mod interrupted;
 mod migrate;
+mod mishaps;
 mod purity;
 mod seed;
 mod trouble;

@@ -1,15 +1,15 @@
 //! Wires that break while a run changes something that must be changed once: wherever that happens, the run comes to the same end, by
 //! itself or by `resume`, and no command was carried out twice.
 //!
-//! | fault                                  | exec                         | then                                        |
-//! |----------------------------------------|------------------------------|---------------------------------------------|
-//! | reset before the login is over         | stops: unreachable           | `resume` begins                             |
-//! | reset at a look                        | looks again                  |                                             |
-//! | reset at a change, in a login's middle | stops: in doubt              | `resume` finds by its marks that it is done |
-//! | reset in the goodbye                   | succeeds                     | the next run takes the lease over           |
-//! | half open                              | the same, once keepalives    | the same; the old session still is there    |
-//! |                                        | were not answered            |                                             |
-//! | slow                                   | succeeds                     |                                             |
+//! | fault                           | exec                                      | then, with each command once                      | where |
+//! |---------------------------------|-------------------------------------------|---------------------------------------------------|-------|
+//! | reset, anywhere                 | succeeds, or stops with 1                 | `resume` comes to the end                         | here  |
+//! | half open, from anywhere        | the same, once keepalives had no answer   | the same, while the old session still is there    | here  |
+//! | a host that is far away         | succeeds                                  |                                                   | here  |
+//! | any of them, in the goodbye     | succeeds                                  | the next run takes over what was not given back   | here  |
+//! | host stopped or frozen          | stops with 1                              |                                                   | `broken` |
+//! | journal's disk full             | stops with 7 before the next change       | `resume`: 7 while it is full, then the end        | `e2e_local/disks` |
+//! | API server: 429, 5xx, 410, cut  | succeeds, or stops with 1                 | `resume` comes to the end                         | `e2e_kube/mishaps` |
 
 use std::time::Duration;
 

@@ -126,7 +126,7 @@ fn hosts() -> bool {
 fn cluster() -> bool {
     let lab = |verb: &[&str]| ends_well(Command::new("tests/kube-lab/lab").args(verb).arg(CLUSTER));
     let tests = format!(
-        "eval \"$(tests/kube-lab/lab env {CLUSTER})\" && for part in durable blocks interrupted dr; do cargo test --package runbook-tests \
+        "eval \"$(tests/kube-lab/lab env {CLUSTER})\" && for part in durable mishaps blocks interrupted dr; do cargo test --package runbook-tests \
          --features lab-kube --test e2e_kube $part -- --test-threads 1 || exit 1; done"
     );
     let well =

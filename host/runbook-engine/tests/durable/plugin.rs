@@ -142,6 +142,7 @@ impl Plugins for Odd {
         }
         if call.action == "fitshop" {
             return fit::shop(&call).await;
+        }
         if call.action == "renew" {
             return renew(&call).await;
         }

@@ -379,6 +379,7 @@ pub(crate) fn everything(text: &dyn Fn(&str) -> String) -> Vec<Record> {
     journal.started(&step, 1).started(&other, 2);
     journal.add(Event::Log { instance: step.clone(), level: Level::Warn, message: text("log") });
     journal.add(Event::Drilled { instance: step.clone(), call: 1, fault: text("fault") });
+    journal.add(Event::TookOver { instance: step.clone(), target: text("target"), run: text("run"), session: 1 });
     journal.add(Event::Denied { instance: step.clone(), call: 1, request: request(), reason: text("denied") });
     journal.add(Event::Deferred { instance: step.clone(), call: 2, request: request(), jail: None, kept: None });
     let patch = format!("--- {0}\n+++ {0}\n@@ -1 +1 @@\n-{1}\n+{2}\n", text("path"), text("before"), text("after"));
