@@ -105,6 +105,19 @@ fn a_claim_moves_and_its_workload_comes_back() {
     bench.settle();
 }
 
+/// Without the claim on the new volume there would be none: the old one cannot come back.
+#[test]
+fn an_undo_leaves_a_claim_that_has_moved() {
+    let bench = Bench::with_chime();
+    let was = Tree::of(bench.volume("old"));
+    bench.runbook(MOVE);
+    bench.exec().ok();
+    assert_moved(&bench, &was);
+    bench.undo().ok();
+    assert_moved(&bench, &was);
+    bench.exec_again_changes_nothing();
+}
+
 #[test]
 fn what_cannot_be_moved_safely_is_refused_before_anything_is_touched() {
     let bench = Bench::with_chime();

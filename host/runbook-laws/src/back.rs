@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use runbook_model::call::{Act, KubeAct, PodUndo, SshAct, Undo};
 use runbook_model::event::{Event, Instance, Record, RunOutcome, Verb};
-use runbook_world::{How, State, Thing, differences};
+use runbook_world::{How, State, Thing, contrast, differences};
 
 use crate::cuts::{trial, words};
 use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
@@ -49,9 +49,10 @@ impl Harness {
     /// Takes a run back that came to its end, or was cut off.
     async fn undone(&self, case: &Case, crash: Option<(u64, How)>, name: &str) -> Result<Undone, Trouble> {
         let evening = Evening::new(self, case, case.world.clone())?;
-        match crash {
-            Some(_) => drop(evening.go(Verb::Exec, crash).await?),
-            None => drop(evening.run(Verb::Exec).await?),
+        // That it did not come to its end is what a cut is for.
+        let ended = evening.go(Verb::Exec, crash).await?;
+        if crash.is_none() {
+            ended?;
         }
         let (ended, unwound) = evening.undo().await?;
         evening.gaps()?;
@@ -69,7 +70,8 @@ impl Harness {
         let excused = touched(&state, &left(&records));
         for thing in differences(&case.world, &state) {
             if !excused.contains(&thing) {
-                return Err(told(format!("after the undo, {thing} is not as it was before")).into());
+                let contrast = contrast(&thing, &state, &case.world);
+                return Err(told(format!("after the undo, {thing} is not as it was before: {contrast}")).into());
             }
         }
         Ok(Undone::Back(notes(&records)))

@@ -25,17 +25,20 @@ impl Harness {
             self.tells_no_secret(case, None).await?;
         }
         // Where it finds something else than the first time, it may ask for something else.
-        let again = (Verb::Exec, "again".to_owned(), undisturbed.end.clone());
-        let plan = (Verb::Plan, "plan".to_owned(), undisturbed.before.clone());
-        let harms = self.harms(case, undisturbed).into_iter().enumerate();
-        let harms = harms.filter_map(|(n, harm)| Some((Verb::Exec, format!("harm:{n}"), harm.state?)));
-        for (verb, name, state) in [plan, again].into_iter().chain(harms).filter(|(_, name, _)| self.is_meant(name)) {
+        let plan = (Verb::Plan, "plan".to_owned(), "in a plan".to_owned(), undisturbed.before.clone());
+        let again = (Verb::Exec, "again".to_owned(), "the second time".to_owned(), undisturbed.end.clone());
+        let harms = self.harms(case, undisturbed).into_iter().enumerate().filter_map(|(number, harm)| {
+            let when = format!("where somebody harmed {}", harm.what);
+            Some((Verb::Exec, format!("harm:{number}"), when, harm.state?))
+        });
+        let disturbed = [plan, again].into_iter().chain(harms);
+        for (verb, name, when, state) in disturbed.filter(|(_, name, ..)| self.is_meant(name)) {
             trials += 1;
             let evening = Evening::new(self, case, state)?;
             evening.run(verb).await?;
             evening.gaps()?;
             if let Some(breach) = denied(&evening.records()) {
-                return Err(breach.at(name).into());
+                return Err(Breach { what: format!("{when}, {}", breach.what), ..breach }.at(name).into());
             }
         }
         for manner in manners(&case.name, self.only()) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use runbook_model::call::{Act, SshAct, Undo};
 use runbook_model::event::{RunOutcome, Verb};
-use runbook_world::{How, State, differences};
+use runbook_world::{How, State, contrast, differences};
 
 use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried, Trouble};
@@ -70,7 +70,8 @@ impl Harness {
         }
         let state = evening.world.state().clone();
         if let Some(thing) = differences(&state, &undisturbed.end).first() {
-            return Err(broken(format!("{how}, it comes to another end: {thing} is another")));
+            let told = contrast(thing, &state, &undisturbed.end);
+            return Err(broken(format!("{how}, it comes to another end: {thing} is another: {told}")));
         }
         let (now, once) = (irreversible(&state), irreversible(&undisturbed.end));
         if let Some((what, _)) = now.iter().find(|(what, count)| once.get(*what) != Some(count)) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use runbook_model::call::CallError;
 use runbook_model::event::{Diff, Event, Instance, Record, StepOutcome, Verb};
 use runbook_model::words;
-use runbook_world::differences;
+use runbook_world::{contrast, differences};
 
 use crate::evening::{Evening, Undisturbed, calls, failure, made, short};
 use crate::{Breach, Case, Harness, Judgement, Tried};
@@ -18,7 +18,8 @@ impl Harness {
         let after = evening.world.state().clone();
         let records = evening.records();
         if let Some(thing) = differences(&case.world, &after).first() {
-            let breach = Breach::of(format!("after the plan, {thing} is another"));
+            let told = contrast(thing, &after, &case.world);
+            let breach = Breach::of(format!("after the plan, {thing} is another: {told}"));
             return Err(breach.after(calls(&records, u64::MAX)).into());
         }
         if after.violations > 0 {

@@ -34,7 +34,7 @@ use runbook_engine::clock;
 pub use crash::{Crash, How};
 pub use machine::{Invocation, Machine, Program, output};
 pub use rules::{Rule, Wanted};
-pub use state::{Done, Is, State, Thing, differences};
+pub use state::{Done, Is, State, Thing, contrast, differences};
 pub use tree::{Kind, Node, Tree};
 pub use weather::{Pace, Weather};
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::kube::Cluster;
 use crate::machine::{Invocation, Machine};
-use crate::tree::{Node, Tree};
+use crate::tree::{Kind, Node, Tree};
 
 /// The world at one moment. Copying it costs microseconds.
 #[derive(Clone, Default)]
@@ -112,6 +112,74 @@ pub enum Is {
     Text(String),
     /// An object, without what an API server changes by itself.
     Object(Value),
+}
+
+/// How a part of the world is at one moment, and at another; in words, the first difference that is found.
+pub fn contrast(thing: &Thing, now: &State, wanted: &State) -> String {
+    let (now, wanted) = (now.things().remove(thing), wanted.things().remove(thing));
+    match (&now, &wanted) {
+        (Some(Is::Object(now)), Some(Is::Object(wanted))) => {
+            let (pointer, now, wanted) = first_difference(now, wanted, String::new());
+            format!("{pointer} is {} instead of {}", told(now), told(wanted))
+        }
+        _ => {
+            let said = |is: &Option<Is>| is.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            format!("{} instead of {}", said(&now), said(&wanted))
+        }
+    }
+}
+
+/// Where two values differ first, and what stands there.
+fn first_difference<'a>(
+    one: &'a Value,
+    other: &'a Value,
+    pointer: String,
+) -> (String, Option<&'a Value>, Option<&'a Value>) {
+    let (Value::Object(ones), Value::Object(others)) = (one, other) else { return (pointer, Some(one), Some(other)) };
+    let keys: BTreeSet<&String> = ones.keys().chain(others.keys()).collect();
+    match keys.into_iter().find(|key| ones.get(*key) != others.get(*key)) {
+        None => (pointer, Some(one), Some(other)),
+        Some(key) => {
+            let below = format!("{pointer}/{key}");
+            match (ones.get(key), others.get(key)) {
+                (Some(one), Some(other)) => first_difference(one, other, below),
+                (one, other) => (below, one, other),
+            }
+        }
+    }
+}
+
+fn told(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), |value| brief(&value.to_string()))
+}
+
+/// The beginning of a text.
+fn brief(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl fmt::Display for Is {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(&brief(&format!("{text:?}"))),
+            Self::Object(_) => f.write_str("an object"),
+            Self::Node(node) => {
+                let Node { kind, mode, owner, group } = node;
+                match kind {
+                    Kind::File(content) => {
+                        f.write_str(&brief(&format!("{:?}", String::from_utf8_lossy(content))))?;
+                    }
+                    Kind::Directory => f.write_str("a directory")?,
+                    Kind::Link(target) => return write!(f, "a link to {target}"),
+                }
+                write!(f, " ({mode:04o} {owner}:{group})")
+            }
+        }
+    }
 }
 
 /// What is different between two moments.
@@ -263,5 +331,37 @@ fn of_machine(name: &str, machine: &Machine, things: &mut BTreeMap<Thing, Is>) {
     of_tree(name, &machine.tree, things);
     for (key, value) in &machine.values {
         things.insert(Thing::Value(name.to_owned(), key.clone()), Is::Text(value.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_difference_is_told() {
+        let state = |file: Option<Node>, value: &str, object: Value| {
+            let mut machine = Machine::default();
+            file.into_iter().for_each(|node| machine.tree.put("/a", node));
+            machine.values.insert("v".to_owned(), value.to_owned());
+            let mut cluster = Cluster::default();
+            cluster.add(object).expect("an object");
+            let mut state = State::default();
+            state.machines.insert("n1".to_owned(), machine);
+            state.clusters.insert("c".to_owned(), cluster);
+            state
+        };
+        let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "default"}, "data": data});
+        let one = state(Some(Node::file("x\n", 0o600)), "1", map(json!({"a": "1", "b": {"c": 2}})));
+        let other = state(None, "2", map(json!({"a": "1", "b": {"c": 3}})));
+        let told: Vec<String> = differences(&one, &other).iter().map(|thing| contrast(thing, &one, &other)).collect();
+        assert_eq!(
+            told,
+            [r#""x\n" (0600 root:root) instead of nothing"#, r#""1" instead of "2""#, "/data/b/c is 2 instead of 3"]
+        );
+        let long = state(Some(Node::file("y".repeat(100), 0o644)), "2", map(json!({})));
+        let told: Vec<String> = differences(&long, &other).iter().map(|thing| contrast(thing, &long, &other)).collect();
+        assert!(told[0].contains("yyy...") && told[1] == r#"/data/a is nothing instead of "1""#, "{told:?}");
     }
 }

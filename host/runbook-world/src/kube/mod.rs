@@ -1,7 +1,7 @@
 //! A small API server: objects of any kind, with what plugins notice of how a real one keeps them.
 //!
 //! It keeps UIDs, versions and generations, who manages which field (so that a server-side apply conflicts where it would), owner references
-//! and finalizers, and it plays the controllers that make workloads ready ([`controllers`]). It serves the usual kinds, those of its objects
+//! and finalizers, and it plays the controllers ([`controllers`], [`work`], [`storage`]). It serves the usual kinds, those of its objects
 //! and those that it is told of; any other is an error, not an absence. It knows no schema: it neither defaults nor checks fields.
 
 mod calls;
