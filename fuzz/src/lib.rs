@@ -14,19 +14,22 @@ mod trust;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name. Their corpora lie under these names, and `libfuzzer/` has a program for each.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("allowed_signers", trust::allowed_signers),
     ("component", packs::component),
     ("expression", model::expression),
+    ("file_answers", ssh::file_answers),
     ("helper_shell", ssh::helper_shell),
     ("journal", model::journal),
     ("known_hosts", ssh::known_hosts),
     ("kube_answers", kube::answers),
     ("kubeconfig", kube::kubeconfig),
+    ("lock", trust::lock),
     ("machine_answers", ssh::machine_answers),
     ("manifest", packs::manifest),
     ("pack_archive", trust::pack_archive),
     ("pack_manifest", trust::pack_manifest),
+    ("pack_source", trust::pack_source),
     ("redaction", redaction::redaction),
     ("runbook", model::runbook),
     ("schema", packs::schema),

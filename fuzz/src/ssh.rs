@@ -30,6 +30,13 @@ pub(crate) fn machine_answers(data: &[u8]) {
     fuzz::answers(data);
 }
 
+/// Answers of a helper, shell or perl, to file operations. No name in a listing leads out of it, and no content is longer than the answer.
+pub(crate) fn file_answers(data: &[u8]) {
+    let (names, content) = fuzz::file_answers(data);
+    assert!(content <= data.len(), "there is content that nobody sent");
+    assert!(names.iter().all(|name| !name.is_empty() && name != ".." && !name.contains('/')), "{names:?}");
+}
+
 /// A `known_hosts` file. A key is known only by a line that has it, and a revoked one is never known.
 pub(crate) fn known_hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

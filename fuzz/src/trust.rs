@@ -1,6 +1,7 @@
 //! Bytes of packs and of registries, and who may have signed them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +10,9 @@ use jiff::tz::TimeZone;
 use runbook_packs::allowed_signers::AllowedSigners;
 use runbook_packs::image::{Digest, Image, Manifest};
 use runbook_packs::layout;
+use runbook_packs::lock::{Lock, Standing, Use};
 use runbook_packs::registry::{Credentials, Reference};
+use runbook_packs::source::Source;
 use runbook_packs::sshsig::{self, SignerKey};
 
 /// What packs are signed for.
@@ -99,5 +102,42 @@ pub(crate) fn pack_manifest(data: &[u8]) {
     if let Ok(reference) = std::str::from_utf8(data).map_err(drop).and_then(|text| Reference::parse(text).map_err(drop))
     {
         assert_eq!(Reference::parse(&reference.to_string()).ok(), Some(reference));
+    }
+}
+
+/// A `pack.toml`. What it is called can be the name of a file, and mistakes can go to a terminal.
+pub(crate) fn pack_source(data: &[u8]) {
+    match Source::parse(Path::new("pack.toml"), &String::from_utf8_lossy(data)) {
+        Ok(source) => {
+            let words = format!("{}-{} {}", source.name.replace('/', "-"), source.version, source.summary);
+            assert!(!words.contains(char::is_control), "{words:?}");
+            assert!(!source.name.contains("..") && !source.version.contains('/'), "{words:?}");
+        }
+        Err(mistake) => {
+            let said = mistake.to_string();
+            assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+        }
+    }
+}
+
+/// A `runbook.lock`. What is read is written and read the same, and lets pass what it has.
+pub(crate) fn lock(data: &[u8]) {
+    let lock = match Lock::parse(&String::from_utf8_lossy(data)) {
+        Ok(lock) => lock,
+        Err(mistake) => return drop(mistake.to_string()),
+    };
+    let written = lock.to_text();
+    let again = Lock::parse(&written).unwrap_or_else(|error| panic!("what is written is refused: {error}\n{written}"));
+    assert_eq!(again.to_text(), written, "it is not the same when it is written again");
+    for (runbook, name) in lock.names() {
+        let plugin = lock.plugin(runbook, name).unwrap_or_else(|| panic!("{name} is not found"));
+        let pack = plugin.pack.as_ref().and_then(|pack| lock.pack(runbook, pack));
+        let used = Use { plugin: plugin.clone(), pack: pack.cloned() };
+        assert_eq!(again.check(&used), Ok(Standing::Locked), "what is locked is refused");
+        let mut another = used;
+        another.plugin.name.push('x');
+        if lock.plugin(runbook, &another.plugin.name).is_none() {
+            assert!(lock.check(&another).is_err(), "what is not locked passes");
+        }
     }
 }

@@ -134,7 +134,7 @@ impl Catalog {
     /// The plugins of a pack, under the names that they have in the runbook.
     fn add_pack(&mut self, mention: &PackMention, pack: &Pack) -> Result<(), CliError> {
         let plugins = || pack.config.plugins.iter().map(|plugin| plugin.name.as_str());
-        for itself in mention.rename.keys().filter(|name| !plugins().any(|plugin| plugin == *name)) {
+        if let Some(itself) = mention.rename.keys().find(|name| !plugins().any(|plugin| plugin == *name)) {
             let error = CliError::invalid(format!("the pack `{}` brings no plugin `{itself}` to rename", mention.name));
             return Err(match name_help(itself, "plugins of the pack", plugins()) {
                 Some(help) => error.hint(help),

@@ -259,6 +259,11 @@ impl Lock {
         self.plugins.iter().find(|plugin| plugin.runbook == runbook && plugin.name == name)
     }
 
+    /// The runbook and the name of each plugin.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.plugins.iter().map(|plugin| (plugin.runbook.as_str(), plugin.name.as_str()))
+    }
+
     /// Locks a runbook's plugins as they are. What the lock had of this runbook before goes; that of others stays.
     pub fn grant(&mut self, runbook: &str, uses: &[Use]) {
         self.packs.retain(|pack| pack.runbook != runbook);
@@ -342,7 +347,9 @@ impl Lock {
             granted.dedup();
             let head = LockedPlugin { granted: Vec::new(), ..plugin.clone() };
             text += "\n[[plugin]]\n";
-            text += &toml::to_string(&head).unwrap_or_default().replace("granted = []\n", "");
+            // Only the last line is ours to replace: a name may hold any text.
+            let head = toml::to_string(&head).unwrap_or_default();
+            text += head.strip_suffix("granted = []\n").unwrap_or(&head);
             text += "granted = [\n";
             text += &granted.iter().map(|line| format!("    {line},\n")).collect::<String>();
             text += "]\n";

@@ -142,13 +142,32 @@ pub fn build(folder: &Path) -> Result<Pack, BuildError> {
 
 fn read_source(path: &Path) -> Result<Source, BuildError> {
     let text = fs::read_to_string(path).map_err(|error| BuildError::Io { path: path.to_owned(), error })?;
-    let wrong = |message: String| BuildError::Source { path: path.to_owned(), message };
-    let source: Source = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if source.schema != 1 {
-        return Err(wrong(format!("this version of runbook reads `schema = 1`, and the file says {}", source.schema)));
+    Source::parse(path, &text)
+}
+
+impl Source {
+    /// Reads a text; `path` is where it lies, for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Source`], [`BuildError::Config`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, BuildError> {
+        let wrong = |message: String| BuildError::Source { path: path.to_owned(), message };
+        // A message has the line that is wrong in it, and with that whatever stands there.
+        let source: Self = toml::from_str(text).map_err(|error| wrong(plain(&error.to_string())))?;
+        if source.schema != 1 {
+            let schema = source.schema;
+            return Err(wrong(format!("this version of runbook reads `schema = 1`, and the file says {schema}")));
+        }
+        check_words(&source.name, &source.version, &source.summary, source.license.as_deref())?;
+        Ok(source)
     }
-    check_words(&source.name, &source.version, &source.summary, source.license.as_deref())?;
-    Ok(source)
+}
+
+/// Lines as they can go to a terminal.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| c.is_control() && c != '\n';
+    text.chars().map(|c| if escaped(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// A component, or the one that the build of a project has left.

@@ -166,6 +166,33 @@ impl Answer {
     }
 }
 
+/// What is made of such bytes as an answer to questions, to a listing, and to a change; for fuzzers. The names of the listing, and how much
+/// content there was.
+pub(crate) fn read_anything(machine: &Machine, bytes: &[u8]) -> (Vec<String>, usize) {
+    let path = Path { whole: "/etc/x".to_owned(), parent: "/etc".to_owned(), name: "x".to_owned() };
+    let text = String::new;
+    let asked = ask::Asked {
+        what: "prior",
+        path: path.clone(),
+        jail: text(),
+        wanted: text(),
+        keep: 0,
+        owner: text(),
+        group: text(),
+        alone: false,
+    };
+    let (mut answers, mut content) = (ask::Answers::from_bytes(bytes.to_vec()), 0);
+    while let Ok(answer) = answers.next(machine, &asked) {
+        let Ok(found) = answer else { continue };
+        content += found.content.as_ref().map_or(0, Vec::len);
+        let _ = stat(machine, &found.stat, Some(found.link_target));
+    }
+    let _ = Answer::of(machine, &path.whole, bytes.to_vec()).and_then(|mut answer| answer.text(machine));
+    let listed = Answer::of(machine, &path.whole, bytes.to_vec()).and_then(|answer| look::entries(machine, answer));
+    let names = listed.ok().flatten().unwrap_or_default().into_iter().map(|entry| entry.name).collect();
+    (names, content)
+}
+
 fn garbled(machine: &Machine) -> CallError {
     CallError::Unreachable(format!("{} gave a garbled answer to a file operation", machine.name))
 }

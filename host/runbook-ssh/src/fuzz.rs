@@ -1,12 +1,19 @@
 //! What takes bytes of machines and is private otherwise, for fuzzers. No program may use it.
 
-use runbook_model::call::{Exit, Output};
+use std::sync::Arc;
+use std::time::Instant;
 
+use async_trait::async_trait;
+use runbook_model::call::{CallError, Exit, Output};
+
+use crate::r#become::Become;
 use crate::confirm::state::State;
 use crate::dns::{self, RecordType};
 use crate::frame::{FrameSpec, Frames};
+use crate::machine::{Connector, Machine, Ways};
 use crate::marks::Marks;
-use crate::{net, system};
+use crate::transport::Transport;
+use crate::{files, net, system};
 
 /// What begins the marks of the commands in [`frames`]: two, one after the other.
 pub const NONCES: [&str; 2] = ["n0nce-a", "n0nce-b"];
@@ -75,4 +82,23 @@ pub fn answers(bytes: &[u8]) {
     let _ = net::wget_response(&said);
     let text = String::from_utf8_lossy(bytes);
     let _ = (system::os_release(&text, "ID"), system::os_release(&text, "VERSION_ID"));
+}
+
+/// A machine that is never reached.
+struct Nowhere;
+
+#[async_trait]
+impl Connector for Nowhere {
+    async fn connect(&self, machine: &str, _: Instant) -> Result<Arc<dyn Transport>, CallError> {
+        Err(CallError::Unreachable(machine.to_owned()))
+    }
+
+    fn become_of(&self, _: &str) -> Become {
+        Become::None
+    }
+}
+
+/// What is made of a helper's answer to file operations: the names of a listing, and how many bytes of content there were.
+pub fn file_answers(bytes: &[u8]) -> (Vec<String>, usize) {
+    files::read_anything(&Machine::new("n1", Arc::new(Nowhere), Ways::default()), bytes)
 }

@@ -188,7 +188,11 @@ pub(crate) struct Answers(Answer);
 
 impl Answers {
     pub(crate) fn of(machine: &Machine, frame: Frame) -> Result<Self, CallError> {
-        machine.script_output("looking at files", frame).map(|output| Self(Answer { rest: output, at: 0 }))
+        machine.script_output("looking at files", frame).map(Self::from_bytes)
+    }
+
+    pub(crate) fn from_bytes(output: Vec<u8>) -> Self {
+        Self(Answer { rest: output, at: 0 })
     }
 
     /// The next answer. The outer error: it cannot be read, nor can those after it.

@@ -119,31 +119,42 @@ async fn script(
 
 async fn list(machine: &Arc<Machine>, path: &Path, ctx: &CallContext) -> Result<Vec<Entry>, CallError> {
     for _ in 0..LISTINGS {
-        let mut answer = script(machine, "list", path, 0, ctx).await?;
-        let mut names = Vec::new();
-        loop {
-            let name = answer.text(machine)?;
-            if name.is_empty() {
-                break;
-            }
-            names.push(name.strip_prefix("./").ok_or_else(|| garbled(machine))?.to_owned());
+        let answer = script(machine, "list", path, 0, ctx).await?;
+        if let Some(entries) = entries(machine, answer)? {
+            return Ok(entries);
         }
-        let lines = answer.text(machine)?;
-        let lines: Vec<&str> = lines.lines().collect();
-        if lines.len() != names.len() {
-            // Something came or went between the names and the rest.
-            continue;
-        }
-        let mut entries = Vec::new();
-        for (name, line) in names.into_iter().zip(lines) {
-            let mut stat = stat(machine, line, Some(String::new()))?.0;
-            if stat.link_target.is_some() {
-                stat.link_target = Some(answer.text(machine)?);
-            }
-            entries.push(Entry { name, stat });
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        return Ok(entries);
     }
     Err(CallError::Conflict(format!("{} on {} keeps changing while it is listed", path.whole, machine.name)))
+}
+
+/// The entries of a listing. None: something came or went between the names and the rest.
+pub(super) fn entries(machine: &Machine, mut answer: Answer) -> Result<Option<Vec<Entry>>, CallError> {
+    let mut names = Vec::new();
+    loop {
+        let name = answer.text(machine)?;
+        if name.is_empty() {
+            break;
+        }
+        let name = name.strip_prefix("./").ok_or_else(|| garbled(machine))?;
+        // Who puts a name behind a path must not come out somewhere else.
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+            return Err(garbled(machine));
+        }
+        names.push(name.to_owned());
+    }
+    let lines = answer.text(machine)?;
+    let lines: Vec<&str> = lines.lines().collect();
+    if lines.len() != names.len() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for (name, line) in names.into_iter().zip(lines) {
+        let mut stat = stat(machine, line, Some(String::new()))?.0;
+        if stat.link_target.is_some() {
+            stat.link_target = Some(answer.text(machine)?);
+        }
+        entries.push(Entry { name, stat });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Some(entries))
 }
