@@ -108,8 +108,8 @@ def w20_host(index: int) -> Host:
     """The host `hN`: an sshd of its own, which gives its sessions $HOSTROOT and a home directory."""
     root = STATE / f"hosts/{index}"
     address = f"127.0.1.{index}"
-    # What a run leaves notes in is a host's own, as its files are.
-    own = f"HOSTROOT={root} HOME={root}/home XDG_STATE_HOME={root}/home/.local/state"
+    # What a run leaves notes in is a host's own, as its files are, in a folder that is there, as /var/lib is.
+    own = f"HOSTROOT={root} HOME={root}/home XDG_STATE_HOME={root}/home"
     server = Server(f"h{index}", (address,), f"SetEnv {own}\n")
     return Host(f"h{index}", index, address, PORT, server, root)
 

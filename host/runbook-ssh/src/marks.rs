@@ -1,9 +1,10 @@
 //! Marks: what a command leaves at a machine of its start and its end, so that its fate can be found out when the answer was lost.
 //!
-//! In the run's folder there, `RECORD.SESSION.start` holds the boot id, the nonce of the frame, and the process groups;
-//! `RECORD.SESSION.exit` how it ended: `refused`, or `part PLACE STATUS` for each command of a pipeline, and `end STATUS`. Both are
-//! written by the shell itself: no process more. `.out` and `.err` hold the streams as the shell wrote them, frames and all, where
-//! they are kept.
+//! In the run's folder there, the lines of `marks` tell of all changes: `RECORD.SESSION start BOOT-ID NONCE GROUP` of a start, with the nonce
+//! of the frame; `RECORD.SESSION group GROUP` of the process groups of a pipeline; and how it ended, `refused`, or `part PLACE STATUS` for
+//! each command of a pipeline, and `end STATUS`. A line ends with ` .`, and begins on a line of its own whatever is wrong with the one before it.
+//! The shell itself writes them: no process more, and one file for a run, since a disk that is synced by others takes long to make one.
+//! `RECORD.SESSION.out` and `.err` hold the streams as the shell wrote them, frames and all, where they are kept.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ const NO_BOOT_ID: &str = "-";
 /// Most process groups of one change that are read.
 const MOST_GROUPS: usize = 64;
 
-/// What a shell that marks commands knows. `RB_M` is the path of the marks up to their last dot.
+/// What a shell that marks commands knows. `RB_M` is the run's folder and `RECORD.SESSION`.
 ///
 /// `rb_start` notes a start, and then looks whether its session still is in charge: so a text that comes late is either seen by
 /// the next session, or refuses itself. Where it fails, `RB_F` says why.
@@ -33,13 +34,14 @@ const MOST_GROUPS: usize = 64;
 /// something that the command left behind may hold them open for ever. They outlive the connection, which a command would not
 /// that writes to it.
 const MARKS: Library = r#"
+rb_note() { { printf '\n%s %s .\n' "${RB_M##*/}" "$*" >>"${RB_M%/*}/marks"; } 2>/dev/null; }
 rb_start() {
 RB_F=marks
-{ printf '%s\n' "$1" "$2" "$3" >"$RB_M.start"; } 2>/dev/null || return
+rb_note start "$1" "$2" "$3" || return
 RB_F=session RB_X=
 { read -r RB_X RB_Y <"${RB_M%/*}/session"; } 2>/dev/null
 [ "$RB_X" != "$4" ] || return 0
-{ printf 'refused\n' >>"$RB_M.exit"; } 2>/dev/null
+rb_note refused
 return 1
 }
 rb_keep() {
@@ -67,34 +69,47 @@ if [ ! -r /proc/self/stat ]; then
 for p do if kill -0 "-$p" || kill -0 "$p"; then return; fi; done 2>/dev/null
 return 1
 fi
-g=" $* "
+o=" $* "
 for f in /proc/[0-9]*/stat; do
 slurp "$f"
 [ -n "$V" ] || continue
 p=${f#/proc/} p=${p%/stat}
 set -- ${V##*) }
 case $1 in Z | X) continue ;; esac
-case $g in *" $p "* | *" $3 "* | *" $4 "*) return ;; esac
+case $o in *" $p "* | *" $3 "* | *" $4 "*) return ;; esac
 done
 return 1
 }
 N='
-' s=$3 m= a= b=
-until [ "$s" -le 0 ] || [ -e "$1/$2.$s.start" ]; do s=$((s-1)); done
-m=$1/$2.$s
-if [ "$s" -gt 0 ]; then
-slurp "$m.start"
-b=$V
-set --
-n=0
-for L in $V; do
-n=$((n+1))
-case $L in *[!0-9]* | 0 | 1) ;; *) [ $n -lt 3 ] || set -- "$@" "$L" ;; esac
-done
-if [ $# -gt 0 ] && alive "$@"; then a=alive; fi
+' F=$1 R=$2 S=$3
+# What a later session notes of this record takes the place of all before it.
+tell() {
+n=0 b= g= e=
+while read -r k w r; do
+s=${k#"$R".}
+case $s in "$k" | '' | *[!0-9]*) continue ;; esac
+case $r in . | *' .') r=${r%.} r=${r% } ;; *) continue ;; esac
+if [ "$w" = start ] && [ "$s" -le "$S" ] && [ "$s" -ge "$n" ]; then
+n=$s e= b=${r%% *}$N r=${r#* }
+b=$b${r%% *}$N g=
+case $r in *' '*) g=${r#* } ;; esac
+elif [ "$s" -eq "$n" ]; then
+case $w in
+group) g="$g $r" ;;
+refused) e="${e}refused$N" ;;
+part | end) e="$e$w $r$N" ;;
+esac
 fi
-slurp "$m.exit"
-printf '%s\0' "$s" "$b" "$a" "$V" "$m"
+done 2>/dev/null <"$F/marks"
+}
+tell
+set --
+for L in $g; do case $L in *[!0-9]* | 0 | 1) ;; *) set -- "$@" "$L" ;; esac; done
+a=
+if [ $# -gt 0 ] && alive "$@"; then a=alive; fi
+tell
+for L in $g; do b="$b$L$N"; done
+printf '%s\0' "$n" "$b" "$a" "$e" "$F/$R.$n"
 "#;
 
 /// Gives what was kept of both streams. Arguments: path of the marks.

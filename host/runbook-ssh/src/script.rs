@@ -148,7 +148,7 @@ impl Script {
                 self.subshell(command, nonce, if place == 0 { Part::First } else { Part::Later }, marked);
                 self.add("\nRB_S=$?\n");
                 if marked.is_some() {
-                    self.add(&format!("printf 'part {place} %s\\n' \"$RB_S\" >>\"$RB_M.exit\"\n"));
+                    self.add(&format!("rb_note part {place} \"$RB_S\"\n"));
                 }
                 self.mark(nonce, "P", &format!("\"{place} $RB_S\""), &[4]);
                 self.add("}");
@@ -167,7 +167,7 @@ impl Script {
         }
         if marked.is_some() {
             // Before anything is said: where nobody listens any more, saying it is this shell's end.
-            self.add("[ ! -e \"$RB_M.start\" ] || printf 'end %s\\n' \"$RB_S\" 2>/dev/null >>\"$RB_M.exit\"\n");
+            self.add("rb_note end \"$RB_S\"\n");
         }
     }
 
@@ -199,7 +199,7 @@ impl Script {
                 self.mark(nonce, "F", "\"$RB_F\"", &[2]);
                 self.add("exit 125\n}\n");
             }
-            (Some(_), Part::First | Part::Later) => self.add("printf '%s\\n' \"$RB_P\" >>\"$RB_M.start\"\n"),
+            (Some(_), Part::First | Part::Later) => self.add("rb_note group \"$RB_P\"\n"),
         }
         for (name, value) in &command.env {
             self.add(&format!("export {name}="));

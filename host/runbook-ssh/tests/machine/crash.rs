@@ -121,8 +121,8 @@ async fn one_that_ended_meanwhile_is_found_ended() {
         let change = run(pipeline, undo.clone());
         let before = crash.cut(perl, &change).await;
         fs::write(&go, "").unwrap();
-        let exit = crash.path("state/runbook-target/runs/r1/7.1.exit");
-        until("it ends", || fs::read_to_string(&exit).is_ok_and(|text| text.contains("end "))).await;
+        let marks = crash.path("state/runbook-target/runs/r1/marks");
+        until("it ends", || fs::read_to_string(&marks).is_ok_and(|text| text.contains("\n7.1 end "))).await;
         let next = crash.world(perl);
         let finding = next.backend.settle(&node(), &change, &before, &session(&next, 2, 7)).await;
         if undo == Undo::Harmless {
@@ -144,7 +144,7 @@ async fn marks_stay_while_a_change_has_no_known_end() {
     let script = format!("echo $$ >{started}; until [ -e {go} ]; do sleep 0.05; done");
     let change = run(vec![sh(&script)], Undo::ByHand("look".into()));
     let before = crash.cut(true, &change).await;
-    let marks = crash.path("state/runbook-target/runs/r1/7.1.start");
+    let marks = crash.path("state/runbook-target/runs/r1/marks");
     let mut next = crash.world(true);
     // The time is over while it still runs; then somebody kills it.
     next.ctx.deadline = Instant::now() + Duration::from_secs(5);

@@ -178,7 +178,7 @@ async fn what_a_run_holds_that_is_over_is_taken_over() {
             fs::create_dir_all(&notes).unwrap();
             fs::write(lock(&world), &held).unwrap();
             fs::write(format!("{notes}/session"), "2 1\n").unwrap();
-            fs::write(format!("{notes}/7.2.exit"), "end 0\n").unwrap();
+            fs::write(format!("{notes}/marks"), "\n7.2 end 0 .\n").unwrap();
         };
         leave();
         for (standing, words) in [

@@ -151,8 +151,9 @@ async fn what_left_no_word_is_unclear_unless_something_else_tells() {
         let first = world.backend.act(&target, &change, &before, &ctx);
         let lost = async {
             until("it runs", || Path::new(&format!("{go}.pid")).exists()).await;
-            let started = world.path("state/runbook-target/runs/r1/7.1.start");
-            assert!(fs::read_to_string(started).unwrap().starts_with(&boot_id()));
+            let started = world.path("state/runbook-target/runs/r1/marks");
+            let start = format!("\n7.1 start {} ", boot_id());
+            assert!(fs::read_to_string(started).unwrap().starts_with(&start));
         };
         tokio::select! {
             _ = first => panic!("{flavour:?}: it cannot have ended"),
@@ -333,5 +334,37 @@ async fn a_change_that_cannot_be_noted_is_not_made() {
             assert!(error.to_string().contains("could not be noted"), "{flavour:?}: {error}");
         }
         assert!(!Path::new(&world.path("made")).exists());
+    }
+}
+
+#[tokio::test]
+async fn only_whole_lines_tell() {
+    for flavour in FLAVOURS {
+        // No process has such a number.
+        let start = |record: u64| format!("\n{record}.1 start {} n 99999999 .\n", boot_id());
+        for (marks, ended) in [
+            (format!("{}\n7.1 end 1", start(7)), None),
+            // What comes later is not taken for its end.
+            (format!("{}\n7.1 end 1{}\n8.1 end 0 .\n", start(7), start(8)), None),
+            (format!("\n7.1 sta{}\n8.1 end 0 .\n\n7.1 end 4 .\n", start(8)), None),
+            (format!("{}\0\0\0\n\n70.1 end 0 .\n\n7.10 end 0 .\n\n7.1 end 13 .\n", start(7)), Some(13)),
+            // Of two sessions, the newer one's start counts.
+            (format!("{}\n7.1 end 5 .\n{}", start(7), start(7)), None),
+        ] {
+            let world = World::new(flavour);
+            let change = precious("true");
+            let before = prior(&world, &change).await;
+            let notes = world.path("state/runbook-target/runs/r1");
+            fs::create_dir_all(&notes).unwrap();
+            fs::write(format!("{notes}/session"), "1 1\n").unwrap();
+            fs::write(format!("{notes}/marks"), &marks).unwrap();
+            let finding = settle(&world, &change, &before, &session(&world, 2, 7)).await;
+            match (ended, finding) {
+                (Some(status), finding) => assert_eq!(done(finding).exit, Exit::Code(status), "{flavour:?}: {marks:?}"),
+                (None, Finding::Unclear(_)) => assert!(marks.starts_with(&start(7)), "{flavour:?}: {marks:?}"),
+                (None, Finding::NotDone) => assert!(!marks.contains("7.1 start"), "{flavour:?}: {marks:?}"),
+                (None, finding) => panic!("{flavour:?}: {marks:?}: {finding:?}"),
+            }
+        }
     }
 }
