@@ -491,8 +491,9 @@ impl Machine {
         if output.exit.success() {
             return Ok(output.stdout.0);
         }
-        let said = tail(&output.stderr.0);
-        let said = if said.is_empty() { output.exit.to_string() } else { said };
+        // The worker has one stream for all that it says.
+        let said = [tail(&output.stderr.0), tail(&output.stdout.0)].into_iter().find(|said| !said.is_empty());
+        let said = said.unwrap_or_else(|| output.exit.to_string());
         Err(CallError::Failed(format!("{what} on {}: {said}", self.name)))
     }
 

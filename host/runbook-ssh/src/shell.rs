@@ -133,7 +133,7 @@ impl Shell {
         let (text, operations) = self.text(&job.items, &specs);
         // Data goes to whoever reads it: to an operation of the worker, or to the shell behind it.
         let letter = (self.kind == Kind::Perl).then_some(if operations == job.items.len() { 'D' } else { 'S' });
-        let mut frames = Frames::new(specs);
+        let mut frames = Frames::new(specs).beginning_with(operations);
         // A shell that feeds a command to the end is told to end after it, and so is one whose script did not read its part: what is
         // left unread must not be read as text.
         let part = job.items.iter().find_map(|item| match item.stdin() {

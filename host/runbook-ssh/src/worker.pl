@@ -482,17 +482,13 @@ sub operate {
         : $name eq "release" ? release(@a)
         :                    die "no operation $name\n";
     };
-    # Nothing of it goes to the other stream, unless it could not be told in words of ours.
-    my $end = "$nonce A 0\n";
+    my $status = 0;
     if ($@) {
-        if (ref $@) { $said = join "", map { "$_\0" } "X", @{$@} }
-        else {
-            ($said, $end) = ("", "$nonce E 1\n");
-            put(*STDERR, "$nonce S 0\n$@$end") or exit 1;
-        }
+        ($said, $status) = ref $@ ? (join("", map { "$_\0" } "X", @{$@}), 0) : ($@, 1);
         if (defined $temp) { unlink $temp; undef $temp }
     }
-    put(*STDOUT, "$start$said$end") or exit 1;
+    # It all goes to one stream: each write is a packet on its way, and another wake-up.
+    put(*STDOUT, "$start$said$nonce E $status\n") or exit 1;
     defined $home && chdir $home or chdir "/";
     umask $umask;
 }
