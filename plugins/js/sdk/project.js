@@ -13,6 +13,7 @@ const WIT = fileURLToPath(new URL("../../../wit", import.meta.url));
 const MANIFEST = "build/manifest.json";
 const ENTRY = "build/entry.js";
 const COMPONENTIZE = "node_modules/.bin/componentize-qjs";
+const SDK = "node_modules/runbook-sdk";
 
 async function build() {
   if (!existsSync(COMPONENTIZE))
@@ -57,6 +58,7 @@ export const action = component(plugin, ${JSON.stringify(manifest)});
 }
 
 function test() {
+  if (!existsSync(SDK)) quit("runbook-sdk is missing, which the tests import. In the project's folder: npm ci");
   run(process.execPath, [
     "--test",
     "--test-reporter=spec",
