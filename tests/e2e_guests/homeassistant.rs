@@ -4,7 +4,7 @@ use runbook_model::event::StepOutcome;
 use runbook_tests::TestEnv;
 
 use crate::house::{ENTITY, House, TOKEN};
-use crate::support::{built, changes, ended, runbook, world};
+use crate::support::{assert_keeps_the_laws, changes, ended, runbook, world};
 
 const PROJECT: &str = "plugins/js/homeassistant";
 
@@ -85,9 +85,5 @@ fn what_it_says_arrives_as_the_reason() {
 
 #[test]
 fn it_keeps_the_laws() {
-    let cases = runbook_tests::tests_dir().join("..").join(PROJECT).join("cases");
-    let (component, cases) = (built(PROJECT).display().to_string(), cases.display().to_string());
-    let out = world().run(&["plugin", "verify", &component, "--cases", &cases]).ok();
-    let last = out.stdout.lines().last().unwrap_or_default();
-    assert!(last.ends_with(" hold, 0 not judged, 0 broken"), "{out}");
+    assert_keeps_the_laws(PROJECT);
 }

@@ -30,6 +30,14 @@ pub(crate) fn runbook(project: &str, rest: &str) -> String {
     )
 }
 
+/// Each law holds in each case of a project.
+pub(crate) fn assert_keeps_the_laws(project: &str) {
+    let cases = tests_dir().join("..").join(project).join("cases").display().to_string();
+    let out = world().run(&["plugin", "verify", &built(project).display().to_string(), "--cases", &cases]).ok();
+    let last = out.stdout.lines().last().unwrap_or_default();
+    assert!(last.ends_with(" hold, 0 not judged, 0 broken"), "{out}");
+}
+
 /// Puts a program on the path of what runs in this world.
 pub(crate) fn program(env: &TestEnv, name: &str, script: &str) {
     let path = programs(env).join(name);

@@ -3,7 +3,7 @@
 //! Each command has a nonce that it never sees. The shell writes marks, from the nonce to the end of the line, around the
 //! command's output on both streams. A mark holds no other line end: some shells write line by line, and what else writes to
 //! the stream at that moment must not come in between. Whatever stands before the start mark is noise and is dropped; whatever stands between
-//! start and end is the command's, byte for byte, whatever it looks like.
+//! start and end is the command's, byte for byte, whatever it looks like. What the worker does by itself it says on standard output alone.
 
 use std::io;
 use std::sync::Arc;

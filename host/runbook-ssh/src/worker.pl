@@ -3,7 +3,7 @@
 # It reads blocks, a letter and a length on a line and so many bytes: S is text for the shell; F is a file operation, as fields
 # with their lengths before them (a nonce, a name, its arguments); D is data for the operation before it; B is the nonce of the one
 # that follows, and the process groups of earlier commands: where one is still alive, it could write in between, and nothing is done
-# any more. It answers as the shell would, with the same marks; see frame.rs, and files/ for what the operations mean.
+# any more. It answers as the shell would, with the same marks, on one stream; see frame.rs, and files/ for what the operations mean.
 use strict;
 our ($sh, $to_sh, $temp, $sha);
 my $umask = umask;
